@@ -12,6 +12,7 @@ from cloud.account_settings import AccountSettings
 from cloud.analysis_settings import AnalysisSettings
 from cloud.explanation_settings import ExplanationSettings
 from cloud.notice_settings import NoticeSettings
+from cloud.training_settings import TrainingJobSettings
 from shared.addresses import Address, is_host
 from shared.settings import Settings
 from shared.tracing import TracingSettings
@@ -367,6 +368,7 @@ class CloudSettings(Settings):
     tracing: ServiceTracingSettings = ServiceTracingSettings()
     accounts: AccountSettings = AccountSettings()
     explanations: ExplanationSettings = ExplanationSettings()
+    training: TrainingJobSettings = TrainingJobSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -394,3 +396,8 @@ class CloudSettings(Settings):
     def store(self) -> StoreLocation:
         """Location of the store."""
         return StoreLocation(self.data_dir, self.store_url, self.bundle_store, self.payload_store)
+
+    @property
+    def training_folder(self) -> Path:
+        """Folder of uploads, and of the work and results of training jobs."""
+        return self.training.folder or self.data_dir / "training"

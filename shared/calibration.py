@@ -21,6 +21,7 @@ from shared.errors import DataError
 MIN_P_VALUE = 1e-12
 MAX_SCORE = 1e30  # stands for infinity where scores are interpolated
 MIN_CALIBRATION_SIZE = 20
+MIN_TRAINING_SIZE = 20  # normal samples to train on, beside those to calibrate on
 TAIL_SHARE = 0.1
 MIN_TAIL_SIZE = 10
 MAX_TAIL_SHAPE = 0.9

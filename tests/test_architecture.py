@@ -118,6 +118,7 @@ NOT_SERVING = {
     "demo",
     "evaluation",
     "federation",
+    "job_process",
     "methods",
     "metrics",
     "outputs",

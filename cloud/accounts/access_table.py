@@ -173,6 +173,20 @@ ROUTES = (
     RouteAccess("GET", "/api/v1/rollouts/{number}", _VIEWER),
     RouteAccess("POST", "/api/v1/rollouts", _ADMIN),
     RouteAccess("POST", "/api/v1/rollouts/{name}/actions", _ADMIN),
+    RouteAccess("GET", "/api/v1/training/samples", _OPERATOR, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/training/jobs", _OPERATOR, SiteRule.SCOPED),
+    RouteAccess("POST", "/api/v1/training/jobs", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/training/jobs/{job_id}", _OPERATOR, SiteRule.SCOPED),
+    RouteAccess("DELETE", "/api/v1/training/jobs/{job_id}", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/training/jobs/{job_id}/pictures/{name}", _OPERATOR, SiteRule.SCOPED),
+    RouteAccess("POST", "/api/v1/training/jobs/{job_id}/cancellation", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("POST", "/api/v1/training/jobs/{job_id}/publication", _ADMIN),  # a rollout goes over all sites
+    # An upload is of its maker alone
+    RouteAccess("POST", "/api/v1/training/uploads", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("GET DELETE", "/api/v1/training/uploads/{upload_id}", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("PUT", "/api/v1/training/uploads/{upload_id}/files/{name:path}", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("POST", "/api/v1/training/uploads/{upload_id}/inspection", _ADMIN, SiteRule.SCOPED),
+    RouteAccess("GET", "/api/v1/training/uploads/{upload_id}/previews/{name}", _ADMIN, SiteRule.SCOPED),
     RouteAccess("GET", "/api/v1/notices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET POST", "/api/v1/webhooks", _ADMIN),  # their addresses may be secret
     RouteAccess("DELETE", "/api/v1/webhooks/{webhook_id}", _ADMIN),
@@ -212,6 +226,7 @@ SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {
     Scope.MUTES_WRITE,
     Scope.SHARES_WRITE,
     Scope.BUNDLES_DOWNLOAD,
+    Scope.TRAINING_READ,
 }
 SCOPES_OF_ROLE[_ADMIN] = frozenset(Scope)
 

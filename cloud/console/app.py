@@ -33,6 +33,7 @@ from cloud.console.why.shares import SharedPages
 from cloud.evidence.bundle_facts import BundleShelf
 from cloud.evidence.writer import TextWriter
 from cloud.explanation_settings import ExplanationSettings
+from cloud.jobs.desk import TrainingDesk
 from cloud.store import Store
 from cloud.store.registry import Registry
 from cloud.store.rollout_view import RolloutView, rollout_view
@@ -73,12 +74,13 @@ def create_app(
     writing: Store | None = None,
     explanations: ExplanationSettings | None = None,
     system: System | None = None,
+    training: TrainingDesk | None = None,
 ) -> ConsoleApp:
     """Return the console over an open store; serve it with its lifespan.
 
     A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
     `writing` is a connection of the service for changes, by default `store`. `system` reads the figures of the
-    service.
+    service, and `training` holds uploads and training jobs.
     """
     explanations = explanations or ExplanationSettings()
     audiences = Audiences(store, late_after_s, bundle_problems)

@@ -44,7 +44,15 @@ def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progr
     """
     progress("opening the bundle", 0.0)
     bundle = Bundle.open(request.bundle, [trusted])
-    data = read_evaluation_data(request.data, bundle.manifest, request.reading)
+    return evaluate_data(
+        bundle, read_evaluation_data(request.data, bundle.manifest, request.reading), request, progress
+    )
+
+
+def evaluate_data(
+    bundle: Bundle, data: EvaluationData, request: EvaluationRequest, progress: StageProgress
+) -> dict[str, Any]:
+    """Do the same for an open bundle and data that was read already, such as a part of the training data."""
     scorer = BundleScorer(bundle, request.device)
     progress("scoring", 0.0)
     scored = scorer.score(data.blocks(), lambda share: progress("scoring", share), data.count)

@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 from cloud.account_settings import AccountSettings
 from cloud.enrolment import Enrolment
 from cloud.evidence.bundle_facts import BundleShelf
+from cloud.jobs.desk import TrainingDesk
 from cloud.rest.access import Guard
 from cloud.rest.api_tokens import api_token_routes
 from cloud.rest.audit import audit_routes
@@ -31,6 +32,8 @@ from cloud.rest.review_decisions import decision_routes
 from cloud.rest.rollouts import rollout_routes
 from cloud.rest.shares import share_routes
 from cloud.rest.system import system_routes
+from cloud.rest.training_jobs import training_routes
+from cloud.rest.training_uploads import upload_routes
 from cloud.rest.users import user_routes
 from cloud.rest.verdicts import verdict_routes
 from cloud.rest.webhooks import webhook_routes
@@ -61,13 +64,14 @@ def create_routes(
     enrolment: Enrolment | None = None,
     accounts: AccountSettings | None = None,
     system: System | None = None,
+    training: TrainingDesk | None = None,
 ) -> FastAPI:
     """Return the routes without their front, which checks tokens."""
     app = _Routes(
         title="Vedette API",
         version="1",
-        description="Verdicts, labels, review items, devices, groups, bundles, rollouts, notices, webhooks, accounts "
-        "and the audit log of one service. Times are RFC 3339 texts in UTC.",
+        description="Verdicts, labels, review items, devices, groups, bundles, rollouts, training, notices, webhooks, "
+        "accounts and the audit log of one service. Times are RFC 3339 texts in UTC.",
         docs_url=None,
         redoc_url=None,
         openapi_url=OPENAPI_PATH,
@@ -89,6 +93,8 @@ def create_routes(
     router.include_router(group_routes(reading, writing, late_after_s))
     router.include_router(bundle_routes(reading, writing, registry, late_after_s))
     router.include_router(rollout_routes(reading, writing, registry))
+    router.include_router(training_routes(reading, training))
+    router.include_router(upload_routes(training))
     router.include_router(notice_routes(reading))
     router.include_router(webhook_routes(reading, writing, webhook_hosts))
     router.include_router(audit_routes(reading))
@@ -110,15 +116,16 @@ def create_api(
     enrolment: Enrolment | None = None,
     accounts: AccountSettings | None = None,
     system: System | None = None,
+    training: TrainingDesk | None = None,
 ) -> ASGIApp:
     """Return the API over two connections to one open store; the first is bounded for clients.
 
     A device without a heartbeat for `late_after_s` seconds is silent. `registry` verifies bundles before they are
     rolled out. `webhook_hosts` are the hosts that webhooks may name. Links to verdicts are valid for at most
-    `share_days`. `enrolment` makes tokens for devices.
+    `share_days`. `enrolment` makes tokens for devices. `training` holds uploads and training jobs.
     """
     routes = create_routes(
-        reading, writing, late_after_s, registry, webhook_hosts, share_days, enrolment, accounts, system
+        reading, writing, late_after_s, registry, webhook_hosts, share_days, enrolment, accounts, system, training
     )
     return ApiFront(routes, Guard(reading, writing))
 

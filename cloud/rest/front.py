@@ -1,7 +1,11 @@
-"""ASGI front of the HTTP API: token first, then a bounded body, then the application; answers get an ETag."""
+"""ASGI front of the HTTP API: token first, then a bounded body, then the application; answers get an ETag.
+
+Uploaded files are the exception: their route reads the body itself, piece by piece.
+"""
 
 import asyncio
 import hashlib
+import re
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -15,6 +19,7 @@ from shared.errors import StorageError
 
 OPENAPI_PATH = "/api/v1/openapi.json"
 OPEN_PATHS = (OPENAPI_PATH,)  # without a token: it holds no data
+STREAMED = re.compile(r"/api/v1/training/uploads/[0-9a-f]{16}/files/.+")  # PUT: the route reads and bounds the body
 MAX_BODY_BYTES = 64 * 1024
 BODY_S = 10.0
 _HEADERS = {"cache-control": "private, no-cache", "vary": "Authorization, Cookie", "x-content-type-options": "nosniff"}
@@ -35,6 +40,9 @@ class ApiFront:
         try:
             if scope["path"] not in OPEN_PATHS:
                 scope.setdefault("state", {})["caller"] = await self._guard.caller(Request(scope))
+            if scope["method"] == "PUT" and STREAMED.fullmatch(scope["path"]):
+                await self._app(scope, receive, answer.send)
+                return
             body = await _body(receive)
         except (Problem, StorageError) as error:
             problem = error if isinstance(error, Problem) else storage_problem(error)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cloud.settings import CloudSettings
 
 T = TypeVar("T")
-RoleName = Literal["all", "ingest", "analysis", "console"]
+RoleName = Literal["all", "ingest", "analysis", "console", "training"]
 PrintConfig = Annotated[bool, typer.Option("--print-config", help="Print the settings in force as TOML and exit.")]
 
 

@@ -12,6 +12,7 @@ import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.devices import late_after_s
+from cloud.jobs.desk import TrainingDesk
 from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import StreamingApp
@@ -103,6 +104,7 @@ def _make_console(
     registry: Registry,
     settings: CloudSettings,
     bundle_problems: Callable[[], Mapping[str, str]],
+    training: TrainingDesk,
 ) -> StreamingApp:
     from cloud.console import create_app  # FastAPI imports slowly: report configuration errors first
 
@@ -115,4 +117,5 @@ def _make_console(
         writing=writing,
         explanations=settings.explanations,
         system=System(store, settings, Machine(settings.data_dir)),
+        training=training,
     )

@@ -11,6 +11,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.devices import late_after_s
+from cloud.jobs.desk import TrainingDesk
+from cloud.jobs.runner import TrainingRunner
 from cloud.service.analysis_part import AnalysisPart
 from cloud.service.analysis_port import AnalysisListener, AnalysisPort, JudgedSamples
 from cloud.service.analysis_process import AnalysisProcess
@@ -48,7 +50,9 @@ GRACE_S = 1.5
 COUNT_AGAIN_S = 1.0
 _LOG = EventLog("service")
 
-MakeConsole = Callable[[Store, Store, Registry, CloudSettings, Callable[[], Mapping[str, str]]], StreamingApp]
+MakeConsole = Callable[
+    [Store, Store, Registry, CloudSettings, Callable[[], Mapping[str, str]], TrainingDesk], StreamingApp
+]
 
 
 class Service:
@@ -95,6 +99,12 @@ class Service:
         self._housekeeping = (
             Housekeeping(self.store, settings, self.metrics, self._on_failure, self.registry)
             if role.serves_devices
+            else None
+        )
+
+        self._training = (
+            TrainingRunner(self.store, self.registry, settings, self._on_failure)
+            if role.trains and settings.training.concurrent_jobs
             else None
         )
 
@@ -198,11 +208,11 @@ class Service:
         return TrustedProxies(checked, self._settings.trusted_proxies)
 
     def _people_app(self) -> AsgiApp:
-        console = None
+        console, desk = None, TrainingDesk(self._api_store, self.store, self.registry, self._settings)
         if self._make_console is not None:
             registry = Registry(self._console_store, self._settings.store, self._trusted_key)
             console = self._make_console(
-                self._console_store, self.store, registry, self._settings, lambda: self._current_bundles.problems
+                self._console_store, self.store, registry, self._settings, lambda: self._current_bundles.problems, desk
             )
             self._stoppers.append(console.end_streams)
         from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
@@ -218,13 +228,14 @@ class Service:
             accounts=self._settings.accounts,
             system=System(self._api_store, self._settings, Machine(self._settings.data_dir)),
             share_days=self._settings.explanations.share_days,
+            training=desk,
         )
         return create_people_app(self._settings, self._session_store, self.store, api=api, console=console)
 
     def _start_tasks(self) -> None:
         self._supervise("current_bundles", self._current_bundles.run())
         self._supervise("store_check", self._store_check.run())
-        for part in (self._devices, self._analysis):
+        for part in (self._devices, self._analysis, self._training):
             for name, coroutine in part.tasks().items() if part else ():
                 self._supervise(name, coroutine)
         if self._housekeeping:

@@ -13,6 +13,7 @@ class Role(StrEnum):
     INGEST = "ingest"
     ANALYSIS = "analysis"
     CONSOLE = "console"
+    TRAINING = "training"
 
     @property
     def serves_devices(self) -> bool:
@@ -28,6 +29,11 @@ class Role(StrEnum):
     def serves_people(self) -> bool:
         """Whether the process has the console and the HTTP API."""
         return self in (Role.ALL, Role.CONSOLE)
+
+    @property
+    def trains(self) -> bool:
+        """Whether the process runs training jobs."""
+        return self in (Role.ALL, Role.TRAINING)
 
 
 def check_role(role: Role, settings: CloudSettings) -> None:

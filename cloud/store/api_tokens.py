@@ -45,6 +45,8 @@ class Scope(StrEnum):
     NOTICES_READ = "notices:read"
     ROLLOUTS_READ = "rollouts:read"
     ROLLOUTS_WRITE = "rollouts:write"
+    TRAINING_READ = "training:read"
+    TRAINING_WRITE = "training:write"
     WEBHOOKS_READ = "webhooks:read"
     WEBHOOKS_WRITE = "webhooks:write"
     AUDIT_READ = "audit:read"

@@ -66,6 +66,12 @@ class AuditAction(StrEnum):
     SHARE_MADE = "share.made"
     SHARE_OPENED = "share.opened"
     SHARE_REVOKED = "share.revoked"
+    UPLOAD_MADE = "upload.made"
+    UPLOAD_REMOVED = "upload.removed"
+    TRAINING_STARTED = "training.started"
+    TRAINING_CANCELLED = "training.cancelled"
+    TRAINING_REMOVED = "training.removed"
+    TRAINING_PUBLISHED = "training.published"
 
 
 @dataclass(frozen=True, slots=True)

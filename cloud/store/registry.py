@@ -54,14 +54,16 @@ class Registry:
         self.key_chain = KeyChain(store, trusted_key)
         self._trusted: dict[str, tuple[object, bool]] = {}  # state of the files and the keys, and the outcome, by id
 
-    async def publish(self, bundle: Bundle, *, make_current: bool = True) -> RegisteredBundle:
+    async def publish(self, bundle: Bundle, *, make_current: bool = True, actor: str | None = None) -> RegisteredBundle:
         """Add the bundle and make it the current one of its name; publishing it again is no error.
 
-        Without `make_current` the current bundle of the name stays as it is, even if there is none.
+        Without `make_current` the current bundle of the name stays as it is, even if there is none. `actor` is named in
+        the audit log, by default the store's.
 
         Raises UntrustedBundleError if no trusted key signed it, BundleError if another bundle has its version,
         StorageError if it cannot be written.
         """
+        actor = actor or self._store.actor
         archive = await asyncio.to_thread(bundle.archive)
         checked = await asyncio.to_thread(Bundle.open, archive, await self.key_chain.keys())
         manifest = checked.manifest
@@ -82,9 +84,9 @@ class Registry:
             if known is None or known.edge_archive_sha256 != row["edge_archive_sha256"]:
                 details = {"name": manifest.name, "edge_archive_sha256": row["edge_archive_sha256"]}
                 done = audit.AuditAction.BUNDLE_PUBLISHED
-                await audit.record(connection, self._store.actor, done, manifest.bundle_id, **details)
+                await audit.record(connection, actor, done, manifest.bundle_id, **details)
             if make_current and await _current_id(connection, manifest.name) != manifest.bundle_id:
-                await set_current(connection, self._store.actor, manifest.name, manifest.bundle_id, _PUBLISH)
+                await set_current(connection, actor, manifest.name, manifest.bundle_id, _PUBLISH)
         return await self._known(manifest.bundle_id)
 
     async def rollout(self, bundle_id: str) -> RegisteredBundle:

@@ -68,6 +68,7 @@ from cloud.store.segment_tables import dirty_segments as dirty_segments
 from cloud.store.segment_tables import place_columns, segment_index
 from cloud.store.segment_tables import segment_folder as segment_folder
 from cloud.store.share_tables import share_links as share_links
+from cloud.store.training_tables import training_jobs as training_jobs
 from cloud.store.triggers import TRIGGERS
 from cloud.store.verdict_columns import SAMPLES, VERDICTS, Number, table_columns
 from shared.status import HeartbeatCounters

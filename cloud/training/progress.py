@@ -52,16 +52,22 @@ class StageClock:
         return f"{self.share:.0%}" + (f", {left}" if left else "")
 
     def remaining(self) -> str:
-        """Return the remaining time of the stage in words, such as "about 40 s left"; empty while it is unknown.
+        """Return the remaining time of the stage in words, such as "about 40 s left"; empty while it is unknown."""
+        left_s = self.remaining_s()
+        if left_s is None:
+            return ""
+        return f"about {duration(left_s)} left" if left_s >= 1.0 else "nearly done"
+
+    def remaining_s(self) -> float | None:
+        """Return the remaining seconds of the stage; None while they are unknown.
 
         The estimate assumes the mean rate of this stage, and counts down between two reports.
         """
         share, elapsed_s = self.share, self._reported_s - self._stage_started_s
         done = share - self._first_share
         if done < MIN_SHARE or elapsed_s < MIN_ELAPSED_S or share >= 1.0:
-            return ""
-        left_s = elapsed_s * (1.0 - share) / done - (self._clock() - self._reported_s)
-        return f"about {duration(left_s)} left" if left_s >= 1.0 else "nearly done"
+            return None
+        return elapsed_s * (1.0 - share) / done - (self._clock() - self._reported_s)
 
 
 def duration(seconds: float) -> str:

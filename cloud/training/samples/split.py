@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from cloud.training.settings import TrainingSettings
 from shared.bundle import InputSpec
-from shared.calibration import MIN_CALIBRATION_SIZE
+from shared.calibration import MIN_CALIBRATION_SIZE, MIN_TRAINING_SIZE
 from shared.errors import DataError
 
-MIN_TRAIN = 20
+MIN_TRAIN = MIN_TRAINING_SIZE
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 from cloud.accounts.access_table import ROUTES, RouteAccess, SiteRule
 from cloud.console import create_app
 from cloud.console.live import TOPICS
+from cloud.jobs.desk import TrainingDesk
 from cloud.notice_kinds import NoticeKind
 from cloud.rest import create_api
 from cloud.service.people import create_people_app
@@ -41,8 +42,9 @@ async def browsers(fleet: Fleet, tmp_path: Path) -> AsyncIterator[dict[str, http
     await label_and_notice(fleet.store)
     await build_items(fleet.store)
     settings = CloudSettings.model_validate({"data_dir": tmp_path, "accounts": CHEAP})
-    api = create_api(fleet.store, fleet.store, late_after_s=60.0, registry=fleet.registry)
-    console = create_app(fleet.store, fleet.registry)
+    desk = TrainingDesk(fleet.store, fleet.store, fleet.registry, settings)
+    api = create_api(fleet.store, fleet.store, late_after_s=60.0, registry=fleet.registry, training=desk)
+    console = create_app(fleet.store, fleet.registry, training=desk)
     app = create_people_app(settings, fleet.store, fleet.store, api=api, console=console)
     opened = {}
     for name, sites in (("ada", (SITE,)), ("bob", ())):
@@ -84,8 +86,11 @@ def paths_of(entry: RouteAccess, fleet: Fleet, own: uuid.UUID) -> str:
         "share_id": "0" * 16,
         "name": "x.js",
         "secret": "x",
+        "job_id": "0" * 16,
+        "upload_id": "0" * 16,
     }
-    return re.sub(r"\{([a-z_:]+)\}", lambda found: values[found[1]], entry.path)
+    query = f"?bundle_name={OWN.bundle_name}&device_id={OWN.device_id}" if entry.path.endswith("/samples") else ""
+    return re.sub(r"\{([a-z_:]+)\}", lambda found: values[found[1]], entry.path) + query
 
 
 async def test_no_answer_names_a_device_of_another_site(fleet: Fleet, browsers: dict[str, httpx.AsyncClient]) -> None:

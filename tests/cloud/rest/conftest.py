@@ -7,6 +7,7 @@ import httpx
 import pytest
 
 from cloud.enrolment import Enrolment
+from cloud.jobs.desk import TrainingDesk
 from cloud.rest.app import create_api
 from cloud.settings import CloudSettings
 from cloud.store import open_store
@@ -35,6 +36,7 @@ async def clients(fleet: Fleet, tmp_path: Path) -> AsyncIterator[MakeClient]:
             webhook_hosts=("127.0.0.1", ".example"),
             enrolment=Enrolment(lambda: ("plant:7443", "plant:7444"), CERTIFICATE, 3600.0),
             system=System(reading, settings, Machine(tmp_path)),
+            training=TrainingDesk(reading, fleet.store, fleet.registry, settings),
         )
 
         async def client(*scopes: Scope, authorization: str | None = None, host: str = "10.0.0.7") -> httpx.AsyncClient:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from cloud.rest.app import create_routes
+from cloud.store.training_jobs import NewJob, add_job
 from tests.cloud.console.filled_store import CAMERA, SHUTTLE, Fleet
 
 EXAMPLES, MANY_EXAMPLES = 4, 200  # right ones of each operation, and as many wrong ones
@@ -31,6 +32,7 @@ async def fuzz(fleet: Fleet, client: httpx.AsyncClient, examples: int) -> dict[s
         checks.negative_data_rejection,
     ]
     known = await known_names(fleet)
+    known["upload_id"] = (await client.post("/training/uploads")).json()["upload_id"]
     loop = asyncio.get_running_loop()
     statuses: dict[str, set[int]] = {}
 
@@ -80,7 +82,9 @@ async def known_names(fleet: Fleet) -> dict[str, str]:
         await fleet.send(CAMERA, odd=odd)
         sample = await fleet.send(SHUTTLE, odd=odd)
     bundle, *_ = await fleet.registry.all_current()
-    return {"sample_id": str(sample.sample_id), "device_id": SHUTTLE.device_id, "bundle_id": bundle.bundle_id}
+    job = await add_job(fleet.store, NewJob({"upload_id": "0" * 16}, {"name": "shuttle"}), "ada")
+    names = {"device_id": SHUTTLE.device_id, "bundle_id": bundle.bundle_id, "job_id": job.job_id}
+    return {"sample_id": str(sample.sample_id), **names}
 
 
 def check(statuses: dict[str, set[int]]) -> None:
@@ -89,6 +93,8 @@ def check(statuses: dict[str, set[int]]) -> None:
     wanted = {operation for operation in statuses if operation.startswith("GET")}
     unknown = ("groups/{group}", "groups/{group}/forecast", "review/items/{item}", "rollouts/{number}")
     wanted -= {f"GET /api/v1/{path}" for path in unknown}
+    unlikely = ("pictures/{name}", "previews/{name}", "training/samples")
+    wanted = {operation for operation in wanted if not operation.endswith(unlikely)}
     assert reached >= wanted | {"POST /api/v1/samples/{sample_id}/labels", "PUT /api/v1/groups/{group}/settings"}
 
 

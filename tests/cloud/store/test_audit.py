@@ -40,6 +40,7 @@ from cloud.store.rollouts import begin, command
 from cloud.store.schema import audit_log, devices
 from cloud.store.sessions import NewSession, end_sessions, start_session
 from cloud.store.share_links import add_share, note_opened, revoke_share
+from cloud.store.training_jobs import NewJob, add_job, cancel_job, note_published, note_upload, remove_job
 from cloud.store.users import add_user, change_password, set_disabled, set_role
 from cloud.store.webhooks import NewWebhook, add_webhook, remove_webhook
 from cloud.user_roles import UserRole
@@ -97,7 +98,18 @@ async def change_everything(store: Store, folder, add) -> Registry:
     await adopt_certificate(store, "two", "2")
     assert await delete_data(store, await begin_removal(store, "two", keep_verdicts=False), service_runs=False)
     await change_accounts(store)
+    await change_training(store)
     return registry
+
+
+async def change_training(store: Store) -> None:
+    """Make a change of each kind to uploads and training jobs."""
+    await note_upload(store, "a1", "account:ada")
+    await note_upload(store, "a1", "account:ada", removed=True)
+    job = await add_job(store, NewJob({}, {"name": "press"}), "account:ada")
+    await note_published(store, job.job_id, {"bundle_id": "press-1-0"}, "account:ada")
+    await cancel_job(store, job.job_id, "account:ada")
+    await remove_job(store, job.job_id, "account:ada")
 
 
 async def change_verdict(store: Store, sample_id: uuid.UUID) -> None:

@@ -1,0 +1,1 @@
+"""Training jobs of the service: uploads, choice of samples, child processes, results. Nothing here trains."""

@@ -1,0 +1,221 @@
+"""Runner of training jobs: claims them in the store and runs each in a child process, within its limits."""
+
+import asyncio
+import contextlib
+import os
+import time
+import uuid
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from cloud.jobs.folders import JobFolders
+from cloud.jobs.messages import TrainingStart
+from cloud.jobs.options import JobData, JobOptions
+from cloud.jobs.running_job import JobEnd, RunningJob
+from cloud.jobs.signing import usable_key
+from cloud.jobs.uploads import UploadFacts, Uploads
+from cloud.settings import CloudSettings
+from cloud.store import Store
+from cloud.store.audit import SERVICE_ACTOR
+from cloud.store.registry import Registry
+from cloud.store.training_jobs import (
+    JobRefusedError,
+    JobState,
+    Order,
+    TrainingJob,
+    claim_next,
+    end_job,
+    give_back,
+    is_cancelled,
+    jobs_ended_before,
+    known_jobs,
+    remove_job,
+    renew,
+)
+from shared.errors import StorageError, VedetteError
+from shared.logs import EventLog
+
+POLL_S = 1.0  # between two looks for a job, at a cancellation, and at the memory of a job
+RENEW_S = 3.0  # between two renewals of a claim without news; with news each POLL_S
+CLEAN_EVERY_S = 3600.0
+_LOG = EventLog("training")
+
+
+class TrainingRunner:
+    """Part of the service that runs training jobs until cancelled; each end is stored, or the job is given back."""
+
+    def __init__(
+        self, store: Store, registry: Registry, settings: CloudSettings, on_failure: Callable[[Exception], None]
+    ) -> None:
+        self._store, self._registry, self._settings = store, registry, settings
+        self._on_failure = on_failure
+        self._folders = JobFolders(settings.training_folder)
+        self._uploads = Uploads(self._folders.uploads, settings.training)
+
+    def tasks(self) -> dict[str, Coroutine[Any, Any, None]]:
+        """Return the work to run until cancelled, by name."""
+        workers = range(self._settings.training.concurrent_jobs)
+        return {f"training_{number}": self._work() for number in workers} | {"training_files": self._clean()}
+
+    async def _work(self) -> None:
+        claimant = uuid.uuid4().hex
+        while True:
+            job = None
+            try:
+                job = await claim_next(self._store, claimant, self._settings.training.attempts)
+            except StorageError as error:
+                self._on_failure(error)
+            if job is None:
+                await asyncio.sleep(POLL_S)
+                continue
+            _LOG.info("training_begins", job=job.job_id, attempt=job.attempts)
+            try:
+                await self._run(job, claimant)
+            except StorageError as error:  # the claim runs out, and the job is taken up again
+                self._on_failure(error)
+                await asyncio.sleep(POLL_S)
+
+    async def _run(self, job: TrainingJob, claimant: str) -> None:
+        """Run one attempt of a job. Raises StorageError if its end cannot be stored."""
+        try:
+            start = await self._start_of(job)
+        except (VedetteError, ValueError) as error:
+            if isinstance(error, StorageError):
+                raise
+            await end_job(self._store, job.job_id, claimant, JobState.FAILED, reason=str(error), log=job.log)
+            return
+        running = RunningJob(start, job.log)
+        running.say(f"attempt {job.attempts} of {self._settings.training.attempts} begins")
+        work = asyncio.create_task(running.run())
+        try:
+            stop = await self._watch(job, claimant, running, work)
+            end = await work if stop is None else None
+        except asyncio.CancelledError:  # the service ends
+            running.kill()
+            await give_back(self._store, job.job_id, claimant, "the service was stopped", counts=False)
+            raise
+        except OSError as error:
+            end, stop = JobEnd(crash=f"cannot be started ({error.strerror})"), None
+        finally:
+            running.kill()
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await work
+        await self._finish(job, claimant, running, end, stop)
+
+    async def _watch(
+        self, job: TrainingJob, claimant: str, running: RunningJob, work: "asyncio.Task[JobEnd]"
+    ) -> tuple[JobState, str] | None:
+        """Renew the claim until the process ends; return the state and reason where it must be ended."""
+        settings = self._settings.training
+        began_s = renewed_s = time.monotonic()
+        sent = None
+        while not work.done():
+            progress = running.progress
+            if progress != sent or time.monotonic() - renewed_s >= RENEW_S:
+                order = await renew(self._store, job.job_id, claimant, progress)
+                sent, renewed_s = progress, time.monotonic()
+                if order is Order.LOST:
+                    return JobState.RUNNING, "another process runs it"
+                if order is Order.CANCEL:
+                    return JobState.CANCELLED, "cancelled"
+            else:
+                async with self._store.reading() as connection:
+                    if await is_cancelled(connection, job.job_id):
+                        return JobState.CANCELLED, "cancelled"
+            if running.memory_bytes > settings.memory_bytes:
+                limit = f"{settings.memory_bytes / 2**30:.1f} GiB"
+                return JobState.FAILED, f"it needed more memory than {limit} (training.memory_bytes): train on less."
+            if time.monotonic() - began_s > settings.max_hours * 3600:
+                return JobState.FAILED, f"it took longer than {settings.max_hours:g} hours (training.max_hours)."
+            await asyncio.wait({work}, timeout=POLL_S)
+        return None
+
+    async def _finish(
+        self,
+        job: TrainingJob,
+        claimant: str,
+        running: RunningJob,
+        end: JobEnd | None,
+        stop: tuple[JobState, str] | None,
+    ) -> None:
+        """Store how an attempt ended."""
+        if stop is not None:
+            state, reason = stop
+            if state.is_over:
+                running.say(reason)
+                await end_job(self._store, job.job_id, claimant, state, reason=reason, log=running.progress.log)
+        elif end is not None and end.result is not None:
+            log = running.progress.log
+            await end_job(self._store, job.job_id, claimant, JobState.DONE, result=end.result, log=log)
+        elif end is not None and end.refusal:
+            log = running.progress.log
+            await end_job(self._store, job.job_id, claimant, JobState.FAILED, reason=end.refusal, log=log)
+        elif end is not None:
+            reason = f"the training process {end.crash}"
+            running.say(reason)
+            await renew(self._store, job.job_id, claimant, running.progress)
+            await give_back(self._store, job.job_id, claimant, reason, counts=True)
+        _LOG.info("training_ends", job=job.job_id, stopped=stop[1] if stop else "", crash=end.crash if end else "")
+
+    async def _start_of(self, job: TrainingJob) -> TrainingStart:
+        """Return what the process needs. Raises SettingsError, CertificateError or StorageError."""
+        data, options = JobData.model_validate(job.data), JobOptions.model_validate(job.options)
+        upload: Path | None = None
+        if data.upload_id is not None:
+            facts = await self._upload(data.upload_id)
+            if facts is None or facts.inspection is None:
+                raise VedetteError("The uploaded files are gone: upload them again, and start a new job.")
+            upload = self._uploads.path(data.upload_id) / facts.inspection.data
+            if options.modality is None:
+                options = JobOptions.model_validate(job.options | {"modality": facts.inspection.modality or None})
+        key, _ = await usable_key(self._registry, self._settings.training.signing_key)
+        versions = await self._registry.versions(options.name)
+        settings = self._settings.training
+        return TrainingStart(
+            job_id=job.job_id,
+            data=data,
+            options=options,
+            sites=job.sites,
+            version=max((entry.version for entry in versions), default=0) + 1,
+            folder=self._folders.attempt(job.job_id, job.attempts).absolute(),
+            upload=upload.absolute() if upload is not None else None,
+            location=self._settings.store,
+            signing_key=key.absolute(),
+            cores=settings.cores or max(1, (os.cpu_count() or 1) // 2),
+            parent_pid=os.getpid(),
+            pixels=settings.upload_pixels,
+        )
+
+    async def _upload(self, upload_id: str) -> UploadFacts | None:
+        return next((facts for facts in await self._uploads.known() if facts.upload_id == upload_id), None)
+
+    async def _clean(self) -> None:
+        """Delete old jobs, files without a job, and unused uploads, at the start and once an hour."""
+        while True:
+            try:
+                await self.clean()
+            except StorageError as error:
+                self._on_failure(error)
+            await asyncio.sleep(CLEAN_EVERY_S)
+
+    async def clean(self) -> None:
+        """Do that once. Raises StorageError."""
+        before_s = time.time() - self._settings.training.kept_days * 86_400
+        async with self._store.reading() as connection:
+            old = await jobs_ended_before(connection, before_s)
+        for job_id in old:
+            with contextlib.suppress(JobRefusedError):
+                await remove_job(self._store, job_id, SERVICE_ACTOR)
+        on_disk = await asyncio.to_thread(self._folders.known_jobs)  # before the store: a new job has a row first
+        async with self._store.reading() as connection:
+            jobs = await known_jobs(connection)
+        kept = {job.job_id for job in jobs}
+        for job_id in on_disk:
+            if job_id not in kept:
+                await asyncio.to_thread(self._folders.remove, job_id)
+        used = {str(job.data.get("upload_id")) for job in jobs}
+        removed = await self._uploads.remove_old(used)
+        if old or removed:
+            _LOG.info("training_removed", jobs=len(old), uploads=len(removed))
