@@ -81,6 +81,8 @@ ROUTES = (
     RouteAccess("GET", "/models/rollouts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/models/rollouts/{number}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/models/new-rollout", _ADMIN),
+    RouteAccess("GET", "/models/training", _OPERATOR, SiteRule.SCOPED),
+    RouteAccess("GET", "/models/training/{job_id}", _OPERATOR, SiteRule.SCOPED),
     RouteAccess("GET", "/media/{sample_id}/{name:path}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/favicon.ico", None),
     # Links that show one verdict: their secret is the right
@@ -106,6 +108,8 @@ ROUTES = (
     RouteAccess("GET", "/parts/models", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/models/rollouts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/models/rollouts/{number}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/models/training", _OPERATOR, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/models/training/{job_id}", _OPERATOR, SiteRule.SCOPED),
     RouteAccess("GET", "/live", _VIEWER, SiteRule.SCOPED, stays_open=True),
     # JSON of the console
     RouteAccess("GET", "/api/openapi.json", _VIEWER, SiteRule.ANY),

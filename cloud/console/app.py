@@ -25,6 +25,7 @@ from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
 from cloud.console.static_files import static_router
 from cloud.console.system.routes import system_router
+from cloud.console.training.routes import training_router
 from cloud.console.verdicts.routes import verdict_list_router
 from cloud.console.why.media import Media
 from cloud.console.why.reading import VerdictReader
@@ -114,6 +115,7 @@ def create_app(
     app.include_router(notice_router(store, audiences))
     app.include_router(enrolment_router(store, audiences))
     app.include_router(system_router(store, audiences, system))
+    app.include_router(training_router(store, audiences, training))
     app.include_router(bundle_page_router(store, BundleReports(store, registry, late_after_s), read_rollout, audiences))
     app.include_router(rollout_router(store, audiences))
     return app

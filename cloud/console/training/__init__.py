@@ -1,0 +1,1 @@
+"""Pages of training: uploads, jobs, results, publication."""

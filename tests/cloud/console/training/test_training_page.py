@@ -1,0 +1,122 @@
+"""Training from the page in a real browser: upload, progress, report, and publication to a trial."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloud.accounts.requests import SESSION_COOKIE
+from cloud.service.main import _make_console
+from cloud.store.audit import AuditFilter, audit_page
+from cloud.store.registry import Registry
+from cloud.store.rollouts import newest_rollout
+from cloud.user_roles import UserRole
+from shared.bundle import sign
+from shared.signing_keys import new_signing_key
+from tests.accounts import CHEAP, sign_in
+from tests.cloud.console.browsing import wait_until
+from tests.cloud.console.filled_store import SHUTTLE, manifest
+from tests.cloud.console.fleet.test_administrator import ServedService
+from tests.cloud.jobs.conftest import press_rows
+from tests.cloud.service.harness import running, settings_for
+
+ENDED = ("done", "failed", "cancelled")
+
+
+class TrainingService(ServedService):
+    """A service that signs what it trains, with an older bundle of the name `press`."""
+
+    async def _serve(self, folder: Path) -> None:
+        key = new_signing_key(folder / "signing.pem")
+        training = {"signing_key": folder / "signing.pem", "free_bytes": 0, "cores": 1}
+        settings = settings_for(folder, accounts=CHEAP, training=training)
+        async with running(settings, key, make_console=_make_console) as self.cloud:
+            old = manifest(SHUTTLE).model_copy(update={"name": "press"})
+            await self.cloud.service.registry.publish(sign(old, {"edge/note.json": b"{}"}, key))
+            self._ready.set()
+            await self._end.wait()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[TrainingService]:
+    service = TrainingService(tmp_path_factory.mktemp("training"))
+    yield service
+    service.stop()
+
+
+@pytest.fixture
+def page(served: TrainingService, browser: Any) -> Iterator[Any]:
+    """A tab of an administrator; at the end no script may have failed in it."""
+    facts = served.do(sign_in(served.cloud.service.store, UserRole.ADMIN, "ada"))
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.add_cookies([{"name": SESSION_COOKIE, "value": facts.secret, "url": served.url}])
+    page = context.new_page()
+    page.set_default_timeout(60_000)
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if "Content Security" in message.text else None)
+    yield page
+    context.close()
+    assert problems == []
+
+
+def test_a_table_is_uploaded_trained_evaluated_and_published_to_a_trial(
+    served: TrainingService, page: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "Press.csv"
+    path.write_bytes(press_rows())
+    page.goto(f"{served.url}/models/training")
+    page.set_input_files("[data-files] >> nth=0", str(path))
+    page.wait_for_selector(".v-found:not([hidden])")
+    assert "240 rows of a table: 228 normal, 12 labelled as anomalous." in page.inner_text(".v-found")
+    heads = page.eval_on_selector_all(".v-found th", "cells => cells.map(cell => cell.innerText.replace(/\\s+/g, ' '))")
+    assert heads == [*(f"{name} input, number" for name in ("force", "flow", "heat", "speed")), "label label, number"]
+    assert page.input_value("[name=name]") == "press"
+    page.select_option("[name=effort]", "first-look")
+    page.click("text=Start the training")
+
+    page.wait_for_url("**/models/training/*")
+    page.wait_for_selector(".v-job[data-state=running] progress")
+    page.wait_for_selector(".v-log >> text=fitting the analyzers begins", timeout=120_000)
+    page.wait_for_selector(", ".join(f".v-job[data-state={state}]" for state in ENDED), timeout=240_000)
+    shown = page.inner_text(".v-job")
+    assert page.get_attribute(".v-job", "data-state") == "done", shown
+    assert "Judgement on held-out normal data" in shown
+    assert "12 of them anomalous" in shown
+    for name in ("isolation forest", "knn", "fused", "cloud only"):
+        assert name in shown.lower(), "methods, baselines and routing"
+    pictures = page.locator(".v-pictures img")
+    pictures.first.scroll_into_view_if_needed()
+    wait_until(page, lambda: pictures.first.evaluate("image => image.naturalWidth") > 100, "the first picture")
+
+    page.click("text=Publish to a trial")
+    page.fill("#publish-job [name=trial]", "trial=50%")
+    page.fill("#publish-job [name=waves]", "100")
+    page.click("#publish-job button[type=submit]")
+    page.wait_for_selector("text=its rollout begins with the trial")
+    rollout = served.do(newest(served))
+    assert rollout is not None
+    assert (rollout.bundle_name, rollout.stages[0].name, rollout.stages[0].percent) == ("press", "trial", 50.0)
+    assert rollout.bundle_id.startswith("press-2-")
+    served.do(verified(served.cloud.service.registry, rollout.bundle_id))
+    assert served.do(actions(served)) >= {"upload.made", "training.started", "training.published", "bundle.published"}
+    page.goto(f"{served.url}/models/training")
+    assert "published" in page.inner_text(".v-job-table")
+
+
+async def newest(served: TrainingService) -> Any:
+    async with served.cloud.service.store.reading() as connection:
+        return await newest_rollout(connection, "press")
+
+
+async def verified(registry: Registry, bundle_id: str) -> None:
+    entry = await registry.entry(bundle_id)
+    assert entry is not None
+    await registry.verify(entry)
+
+
+async def actions(served: TrainingService) -> set[str]:
+    """Kinds of changes that the account has made."""
+    async with served.cloud.service.store.reading() as connection:
+        return {entry.action for entry in await audit_page(connection, AuditFilter(actor="account:ada"))}
