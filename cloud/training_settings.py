@@ -23,7 +23,7 @@ class TrainingJobSettings(Settings):
     folder: Path | None = Field(
         default=None,
         title="Folder",
-        description="folder of uploads and results, for console and training processes; empty: training in data_dir",
+        description="folder of uploads and results that console and training share; empty: training in data_dir",
     )
     cores: int = Field(
         default=0, ge=0, le=1024, title="Cores", description="processor cores of a job; 0: half of the machine's"

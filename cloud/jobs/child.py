@@ -38,7 +38,7 @@ def start_child(
 
 
 def kill_child(process: subprocess.Popen[bytes]) -> int:
-    """Kill a child and what it started, and return its exit code. Blocking."""
+    """Kill a child and its own children, and return its exit code. Blocking."""
     if process.poll() is None:  # else its id may be another's by now
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -86,7 +86,7 @@ class TrainingDesk:
         return True
 
     async def inspect(self, facts: UploadFacts) -> UploadFacts:
-        """Look at an upload, and return it with what was found. Raises UploadError if it is not ready."""
+        """Inspect an upload, and return it with the result. Raises UploadError if it is not ready."""
         return await self._inspector.inspect(facts)
 
     async def count_samples(self, wanted: StoredSelection, sites: tuple[str, ...]) -> TrainingCounts:

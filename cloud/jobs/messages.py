@@ -16,7 +16,7 @@ class _Message(BaseModel):
 
 
 class TrainingStart(_Message):
-    """What a training process needs. `folder`: for its files, `upload`: folder of the uploaded files."""
+    """Start message of a training process. `folder`: for its files, `upload`: folder of the uploaded files."""
 
     job_id: str
     data: JobData
@@ -33,7 +33,7 @@ class TrainingStart(_Message):
 
 
 class InspectionStart(_Message):
-    """What a process needs that unpacks and inspects an upload. `files`: as sent, `content`: to unpack to."""
+    """Start message of an inspection. `files`: as sent, `content`: to unpack to."""
 
     files: Path
     content: Path
@@ -92,7 +92,7 @@ class Column(_Message):
 
 
 class Inspection(_Message):
-    """What an upload holds. `problem`: why it cannot be trained on as it is; empty otherwise.
+    """Contents of an upload. `problem`: reason why it cannot be trained on as it is; empty otherwise.
 
     `data`: path below the folder of the upload to train on, a file or a folder. `normals`, `anomalies`: numbers of rows
     or images as far as they are known. `previews`: files of small pictures.

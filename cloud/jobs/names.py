@@ -1,4 +1,4 @@
-"""Names of uploaded files: a few plain parts below one folder, whatever the sender wrote."""
+"""Names of uploaded files: a few plain parts below one folder."""
 
 import re
 import unicodedata

@@ -1,4 +1,4 @@
-"""What a training job is started with: where its samples come from, and its settings."""
+"""Request of a training job: source of its samples, and its settings."""
 
 from typing import Literal, Self
 
@@ -45,7 +45,7 @@ class JobData(_Strict):
 
 
 class JobOptions(_Strict):
-    """Settings of a job. Names and meanings are those of `vedette train`; what is left out has its default there."""
+    """Settings of a job. Names and meanings are those of `vedette train`; a missing value has its default there."""
 
     name: str = Field(pattern=NAME_PATTERN, description="Name of the bundle; an existing one gets its next version.")
     modality: Modality | None = Field(default=None, description="Null: found in the data.")

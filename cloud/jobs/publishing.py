@@ -34,7 +34,7 @@ class PublicationRequest(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What became of a bundle: its rollout has begun, or it is the first of its name and current at once."""
+    """A published bundle: its rollout has begun, or it is the first of its name and current at once."""
 
     bundle_id: str
     name: str

@@ -29,7 +29,7 @@ class JobEnd:
 
 
 class RunningJob:
-    """A training process and what it reported so far. Use `run` once; `kill` ends it at any time."""
+    """A training process and its reports so far. Use `run` once; `kill` ends it at any time."""
 
     def __init__(self, start: TrainingStart, earlier: tuple[tuple[float, str], ...] = ()) -> None:
         self._start = start

@@ -1,6 +1,6 @@
 """Uploads: files that people send for a training, each upload in a folder of its own, bounded and kept for a while.
 
-UPLOAD/upload.json   who made it, and what an inspection found
+UPLOAD/upload.json   its maker, and the result of its inspection
 UPLOAD/files/        as sent, under plain names
 UPLOAD/content/      unpacked from a single ZIP archive
 UPLOAD/previews/     small pictures

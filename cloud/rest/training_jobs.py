@@ -67,7 +67,7 @@ class JobPage(BaseModel):
 
 
 class SampleCountItem(BaseModel):
-    """Numbers of stored samples for a training; `problem` says why it cannot begin, with what is missing."""
+    """Numbers of stored samples for a training; `problem` says why it cannot begin, and how many are missing."""
 
     devices: int
     modality: str

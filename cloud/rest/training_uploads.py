@@ -1,4 +1,4 @@
-"""Routes of uploads for a training: files as they are, streamed to the disk, and what an inspection finds in them."""
+"""Routes of uploads for a training: files as they are, streamed to the disk, and their inspection."""
 
 import contextlib
 from collections.abc import Iterator
@@ -77,7 +77,7 @@ def _add_inspection(router: APIRouter, desk: TrainingDesk | None) -> None:
         **needs(Scope.TRAINING_WRITE, 400, 404, 408, 409, 413, 507),
     )
     async def inspect_upload(request: Request, upload_id: UploadId) -> dict[str, Any]:
-        """Unpack and look at the files; the answer names columns with their roles, counts, and what is wrong."""
+        """Unpack and look at the files; the answer has columns with their roles, counts and problems."""
         here = _here(desk)
         facts = await _own(here, request, upload_id)
         with upload_problems():

@@ -1,0 +1,91 @@
+"""Choice of stored samples for a training on each back end: normal ones, labelled ones, and all that is left out."""
+
+import time
+import uuid
+
+import numpy as np
+import pytest
+
+from cloud.store.ingest import Received, store_samples
+from cloud.store.judging import store_verdicts, waiting_samples
+from cloud.store.labels import Label, NewLabel, add_label
+from cloud.store.registry import Registry
+from cloud.store.training_samples import SampleChoice, choose_samples, devices_of
+from shared.bundle import sign
+from shared.modality import Modality
+from shared.samples import Decision, Opinion, Route, Sample, Screening, Verdict, new_sample_id
+from shared.wire import encode_payload
+from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest
+
+
+@pytest.fixture
+async def send(store, location):
+    """Store a judged sample of a device, screened by a bundle; its id."""
+    registry = Registry(store, location, KEY.public_key())
+    entries = [
+        await registry.publish(sign(each, {"edge/note.json": b"{}"}, KEY))
+        for each in (manifest(SHUTTLE, 1), manifest(SHUTTLE, 2).model_copy(update={"input": manifest(SHUTTLE).input}))
+    ]
+    other = manifest(SHUTTLE, 3)
+    older = other.model_copy(update={"version": 0, "input": other.input.model_copy(update={"channels": ("a", "b")})})
+    entries.append(await registry.publish(sign(older, {"edge/note.json": b"{}"}, KEY), make_current=False))
+
+    async def send(route=Route.FORWARD, decision=Decision.NORMAL, device_id="one", bundle=0, label=None) -> uuid.UUID:
+        values = np.arange(9, dtype=np.float32)
+        sample = Sample(new_sample_id(), "lab", Modality.TABULAR, time.time(), "row", values)
+        screening = Screening(1.0, 0.01, False, route, entries[bundle].bundle_id, "cal", "int8", None)
+        await store_samples(
+            store, device_id, [Received(sample, screening, encode_payload(values, Modality.TABULAR))], time.time()
+        )
+        (waiting,) = await waiting_samples(store, 10)
+        opinion = Opinion("knn", 1.0, 0.5, False)
+        verdict = Verdict(sample.sample_id, decision, 0.5, False, (opinion,), entries[0].bundle_id)
+        await store_verdicts(store, [(waiting, verdict)])
+        for each in label or ():
+            await add_label(store, sample.sample_id, NewLabel(each, "ada"), "ada")
+        return sample.sample_id
+
+    return send
+
+
+async def choose(store, *devices: str, since_s: float = 0.0):
+    async with store.reading() as connection:
+        chosen = await choose_samples(connection, SampleChoice(devices, "shuttle", since_s))
+    assert chosen is not None
+    return chosen
+
+
+async def test_normals_are_judged_normal_or_labelled_so_and_anomalies_are_labelled(store, send):
+    for _ in range(3):
+        await send()
+    await send(bundle=1)  # another version with the same columns
+    await send(Route.AUDIT)
+    await send(Route.ALARM, Decision.ANOMALOUS, label=[Label.FALSE_ALARM])
+    await send(Route.ALARM, Decision.ANOMALOUS, label=[Label.REAL])
+    await send(Route.AUDIT, Decision.NORMAL, label=[Label.MISSED])
+    # Left out: no label says that these are normal, or one says otherwise.
+    await send(Route.ALARM, Decision.ANOMALOUS)
+    await send(decision=Decision.UNDECIDED)
+    await send(label=[Label.UNSURE])
+    await send(label=[Label.FALSE_ALARM, Label.REAL])  # the newest counts
+    await send(Route.ALARM, Decision.ANOMALOUS, label=[Label.FALSE_ALARM, Label.WITHDRAWN])
+    await send(bundle=2)
+    await send(device_id="two")
+    chosen = await choose(store, "one")
+    counts = {
+        name: len(getattr(chosen, name)) for name in ("judged_normal", "audits", "false_alarms", "real", "missed")
+    }
+    assert counts == {"judged_normal": 4, "audits": 1, "false_alarms": 1, "real": 2, "missed": 1}
+    assert (chosen.other_format, chosen.without_payload) == (1, 0)
+    assert not set(chosen.normals) & set(chosen.anomalies)
+    assert (chosen.modality, chosen.spec.channels) == (Modality.TABULAR, SHUTTLE.channels)
+    assert len((await choose(store, "one", "two")).normals) == 7
+    assert not (await choose(store, "one", since_s=time.time() + 60)).normals
+
+
+async def test_unknown_bundles_and_devices_of_other_sites_give_nothing(store):
+    async with store.reading() as connection:
+        assert await choose_samples(connection, SampleChoice(("one",), "nothing", 0.0)) is None
+        assert await devices_of(connection, group="default") == ("one", "two")
+        assert await devices_of(connection, device_id="one", sites=("north",)) == ()
+        assert await devices_of(connection, device_id="one", sites=("default",)) == ("one",)
