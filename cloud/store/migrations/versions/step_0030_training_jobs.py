@@ -1,7 +1,7 @@
 """Training jobs.
 
 Revision ID: 0030
-Revises: 0029
+Revises: 0028
 """
 
 import sqlalchemy as sa
@@ -10,7 +10,7 @@ from alembic import op
 from cloud.store.verdict_columns import Number
 
 revision = "0030"
-down_revision = "0029"
+down_revision = "0028"
 branch_labels = None
 depends_on = None
 
