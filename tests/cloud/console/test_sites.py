@@ -88,6 +88,7 @@ def paths_of(entry: RouteAccess, fleet: Fleet, own: uuid.UUID) -> str:
         "secret": "x",
         "job_id": "0" * 16,
         "upload_id": "0" * 16,
+        "number": "1",
     }
     query = f"?bundle_name={OWN.bundle_name}&device_id={OWN.device_id}" if entry.path.endswith("/samples") else ""
     return re.sub(r"\{([a-z_:]+)\}", lambda found: values[found[1]], entry.path) + query

@@ -22,13 +22,10 @@ from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest
 async def send(store, location):
     """Store a judged sample of a device, screened by a bundle; its id."""
     registry = Registry(store, location, KEY.public_key())
-    entries = [
-        await registry.publish(sign(each, {"edge/note.json": b"{}"}, KEY))
-        for each in (manifest(SHUTTLE, 1), manifest(SHUTTLE, 2).model_copy(update={"input": manifest(SHUTTLE).input}))
-    ]
-    other = manifest(SHUTTLE, 3)
-    older = other.model_copy(update={"version": 0, "input": other.input.model_copy(update={"channels": ("a", "b")})})
-    entries.append(await registry.publish(sign(older, {"edge/note.json": b"{}"}, KEY), make_current=False))
+    other = manifest(SHUTTLE)
+    other = other.model_copy(update={"input": other.input.model_copy(update={"channels": ("a", "b")})})
+    bundles = (manifest(SHUTTLE, 2), manifest(SHUTTLE, 3), other)  # the oldest one has other columns
+    entries = [await registry.publish(sign(each, {"edge/note.json": b"{}"}, KEY)) for each in bundles]
 
     async def send(route=Route.FORWARD, decision=Decision.NORMAL, device_id="one", bundle=0, label=None) -> uuid.UUID:
         values = np.arange(9, dtype=np.float32)
