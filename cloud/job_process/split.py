@@ -22,7 +22,7 @@ class JobSplit:
     evaluation: EvaluationData | None
 
 
-def test_count(normals: int, least: int) -> int:
+def kept_count(normals: int, least: int) -> int:
     """Return how many normal samples to keep for the evaluation: a quarter, while training has twice its minimum."""
     return min(round(normals * TEST_SHARE), max(0, normals - 2 * least))
 
@@ -32,7 +32,7 @@ def split_rows(data: TableData, seed: int) -> JobSplit:
     if data.labels is None or not data.labels[data.usable].any():
         return JobSplit(data, None)
     normal = np.flatnonzero(data.usable & ~data.labels)
-    count = test_count(len(normal), minimum_normals(Modality.TABULAR))
+    count = kept_count(len(normal), minimum_normals(Modality.TABULAR))
     if not count:
         return JobSplit(data, None)
     kept = np.random.default_rng(seed).permutation(normal)[:count]
@@ -59,7 +59,7 @@ def split_windows(
     across two.
     """
     normal = np.flatnonzero(~labels)
-    count = test_count(len(normal), minimum_windows()) if labels.any() else 0
+    count = kept_count(len(normal), minimum_windows()) if labels.any() else 0
     kept = normal[len(normal) - count :]
     trained = np.setdiff1d(np.arange(len(windows)), kept)
     rows, usable = _apart(windows[trained])

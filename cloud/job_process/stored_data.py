@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from cloud.evaluation.evaluation_data import EvaluationData
-from cloud.job_process.split import split_rows, split_windows, test_count
+from cloud.job_process.split import kept_count, split_rows, split_windows
 from cloud.jobs.messages import TrainingStart
 from cloud.jobs.minimum import minimum_normals, shortage
 from cloud.store import Store, open_store
@@ -109,7 +109,7 @@ async def _vectors(
 async def _images(store: Store, chosen: ChosenSamples, folder: Path, progress: Callable[[float], None]) -> StoredData:
     """Write whole images as files of a labelled folder; crops and previews are left out."""
     normals = chosen.normals
-    count = test_count(len(normals), minimum_normals(Modality.IMAGE)) if chosen.anomalies else 0
+    count = kept_count(len(normals), minimum_normals(Modality.IMAGE)) if chosen.anomalies else 0
     tested = set(normals[len(normals) - count :])
 
     def add(number: int, payload: sample_pb2.Payload, *, is_anomalous: bool) -> None:

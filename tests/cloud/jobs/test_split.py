@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cloud.job_process.split import split_rows, split_windows, test_count
+from cloud.job_process.split import kept_count, split_rows, split_windows
 from cloud.jobs.minimum import minimum_normals, minimum_windows, shortage
 from cloud.training.data import TableData
 from cloud.training.modalities import split_samples
@@ -31,7 +31,7 @@ def test_no_row_is_in_training_and_evaluation() -> None:
     assert (len(trained), len(tested), trained & tested) == (300, 100, set())
     assert split_rows(table(400), 0).evaluation is None, "nothing to measure without an anomaly"
     assert split_rows(table(70, 5), 0).evaluation is None, "training needs them all"
-    assert test_count(85, 40) == 5
+    assert kept_count(85, 40) == 5
 
 
 def test_windows_stay_apart_and_the_newest_are_evaluated() -> None:
