@@ -100,24 +100,28 @@ def create_app(
     app.add_exception_handler(StorageError, _storage_error)
     app.add_exception_handler(404, not_found)
     read_rollout = partial(_read_rollout, store)
-    app.include_router(api_router(store, verdicts, audiences))
-    app.include_router(bundle_router(registry.manifest, read_rollout))
     media = Media(store)
-    app.include_router(media.router)
-    app.include_router(static_router())
-    app.include_router(_live_router(audiences))
-    app.include_router(review_router(store, audiences, bundle_problems))
-    app.include_router(verdict_list_router(store, verdicts, audiences, bundle_problems))
-    app.include_router(verdict_router(verdicts, audiences, share_days=explanations.share_days))
-    app.include_router(SharedPages(store, writing or store, verdicts, media).router)
-    app.include_router(fleet_router(store, audiences))
-    app.include_router(device_router(store, audiences))
-    app.include_router(notice_router(store, audiences))
-    app.include_router(enrolment_router(store, audiences))
-    app.include_router(system_router(store, audiences, system))
-    app.include_router(training_router(store, audiences, training))
-    app.include_router(bundle_page_router(store, BundleReports(store, registry, late_after_s), read_rollout, audiences))
-    app.include_router(rollout_router(store, audiences))
+    routers = (
+        api_router(store, verdicts, audiences),
+        bundle_router(registry.manifest, read_rollout),
+        media.router,
+        static_router(),
+        _live_router(audiences),
+        review_router(store, audiences, bundle_problems),
+        verdict_list_router(store, verdicts, audiences, bundle_problems),
+        verdict_router(verdicts, audiences, share_days=explanations.share_days),
+        SharedPages(store, writing or store, verdicts, media).router,
+        fleet_router(store, audiences),
+        device_router(store, audiences),
+        notice_router(store, audiences),
+        enrolment_router(store, audiences),
+        system_router(store, audiences, system),
+        training_router(store, audiences, training),
+        bundle_page_router(store, BundleReports(store, registry, late_after_s), read_rollout, audiences),
+        rollout_router(store, audiences),
+    )
+    for router in routers:
+        app.router.routes += router.routes  # include_router would make each route again with the first request
     return app
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import (
     MAX_NAME_CHARACTERS,
@@ -65,7 +66,7 @@ class ApiTokenList(BaseModel):
 
 def api_token_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes of tokens."""
-    router = APIRouter(tags=["tokens"])
+    router = api_router("tokens")
 
     @router.get("/api-tokens", response_model=ApiTokenList, **needs(Scope.API_TOKENS_READ))
     async def list_tokens() -> dict[str, Any]:

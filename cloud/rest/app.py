@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from cloud.account_settings import AccountSettings
@@ -25,7 +25,6 @@ from cloud.rest.missed import missed_routes
 from cloud.rest.moves import move_routes
 from cloud.rest.mutes import mute_routes
 from cloud.rest.notices import notice_routes
-from cloud.rest.pages import check_parameters
 from cloud.rest.problems import ProblemDetails, add_handlers
 from cloud.rest.review import review_routes
 from cloud.rest.review_decisions import decision_routes
@@ -42,8 +41,6 @@ from cloud.store.registry import Registry
 from cloud.system.figures import System
 from shared.bundle import Bundle
 from shared.errors import BundleError
-
-PREFIX = "/api/v1"
 
 
 class _Routes(FastAPI):
@@ -77,31 +74,33 @@ def create_routes(
         openapi_url=OPENAPI_PATH,
     )
     add_handlers(app)
-    router = APIRouter(prefix=PREFIX, dependencies=[Depends(check_parameters)])
-    router.include_router(verdict_routes(reading))
-    router.include_router(evidence_routes(reading, BundleShelf(_bundle_reader(registry))))
-    router.include_router(share_routes(reading, writing, share_days))
-    router.include_router(label_routes(reading, writing))
-    router.include_router(review_routes(reading, writing))
-    router.include_router(decision_routes(writing))
-    router.include_router(class_routes(reading, writing))
-    router.include_router(mute_routes(reading, writing))
-    router.include_router(missed_routes(reading, writing))
-    router.include_router(device_routes(reading, writing, late_after_s))
-    router.include_router(enrolment_routes(reading, writing, enrolment))
-    router.include_router(move_routes(writing, late_after_s))
-    router.include_router(group_routes(reading, writing, late_after_s))
-    router.include_router(bundle_routes(reading, writing, registry, late_after_s))
-    router.include_router(rollout_routes(reading, writing, registry))
-    router.include_router(training_routes(reading, training))
-    router.include_router(upload_routes(training))
-    router.include_router(notice_routes(reading))
-    router.include_router(webhook_routes(reading, writing, webhook_hosts))
-    router.include_router(audit_routes(reading))
-    router.include_router(user_routes(reading, writing, accounts or AccountSettings()))
-    router.include_router(api_token_routes(reading, writing))
-    router.include_router(system_routes(system))
-    app.include_router(router)
+    routers = (
+        verdict_routes(reading),
+        evidence_routes(reading, BundleShelf(_bundle_reader(registry))),
+        share_routes(reading, writing, share_days),
+        label_routes(reading, writing),
+        review_routes(reading, writing),
+        decision_routes(writing),
+        class_routes(reading, writing),
+        mute_routes(reading, writing),
+        missed_routes(reading, writing),
+        device_routes(reading, writing, late_after_s),
+        enrolment_routes(reading, writing, enrolment),
+        move_routes(writing, late_after_s),
+        group_routes(reading, writing, late_after_s),
+        bundle_routes(reading, writing, registry, late_after_s),
+        rollout_routes(reading, writing, registry),
+        training_routes(reading, training),
+        upload_routes(training),
+        notice_routes(reading),
+        webhook_routes(reading, writing, webhook_hosts),
+        audit_routes(reading),
+        user_routes(reading, writing, accounts or AccountSettings()),
+        api_token_routes(reading, writing),
+        system_routes(system),
+    )
+    for router in routers:
+        app.router.routes += router.routes
     return app
 
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from cloud.moments import rfc3339
 from cloud.rest.access import needs
 from cloud.rest.pages import CursorText, Name, Size, TimeText, next_cursor, page, read_cursor, time_or_none
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
@@ -33,7 +34,7 @@ class AuditPage(BaseModel):
 
 def audit_routes(store: Store) -> APIRouter:
     """Return the route of the audit log."""
-    router = APIRouter(tags=["audit"])
+    router = api_router("audit")
 
     @router.get("/audit", response_model=AuditPage, **needs(Scope.AUDIT_READ))
     async def list_changes(

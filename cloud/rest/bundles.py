@@ -14,6 +14,7 @@ from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.bundle_queries import ListedBundle, bundle_page, one_bundle
@@ -81,7 +82,7 @@ class BundlePage(BaseModel):
 
 def bundle_routes(store: Store, writing: Store, registry: Registry | None, late_after_s: float) -> APIRouter:
     """Return the routes of bundles; without a `registry` no archive can be read or verified."""
-    router = APIRouter(tags=["bundles"])
+    router = api_router("bundles")
     _add_archives(router, store, registry, late_after_s)
     _add_releases(router, store, writing, registry)
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.moments import rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.problems import WITH_BODY, Problem
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.defect_classes import (
@@ -61,7 +62,7 @@ class ClassChange(BaseModel):
 
 def class_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/defect-classes", tags=["labels"])
+    router = api_router("labels", "/defect-classes")
 
     @router.get("", response_model=ClassList, **needs(Scope.LABELS_READ))
     async def list_classes() -> dict[str, Any]:

@@ -15,6 +15,7 @@ from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import MAX_TITLE_CHARACTERS, PLACE_PATTERN, Place, revoke, set_place, set_title
@@ -97,7 +98,7 @@ class HeartbeatList(BaseModel):
 
 def device_routes(store: Store, writing: Store, late_after_s: float) -> APIRouter:
     """Return the routes of devices."""
-    router = APIRouter(tags=["devices"])
+    router = api_router("devices")
 
     async def read(connection: AsyncConnection, **which: Any) -> list[dict[str, Any]]:
         found = await read_devices(connection, now_s=time.time(), late_after_s=late_after_s, **which)

@@ -12,6 +12,7 @@ from cloud.enrolment import Enrolment, NewToken
 from cloud.moments import rfc3339, with_rfc3339
 from cloud.rest.access import Caller, caller_of, needs
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import PLACE_PATTERN, Place, delete_token, device, open_tokens
@@ -61,7 +62,7 @@ class NewTokenItem(BaseModel):
 
 def enrolment_routes(reading: Store, writing: Store, enrolment: Enrolment | None) -> APIRouter:
     """Return the routes; without `enrolment` no token can be made here."""
-    router = APIRouter(tags=["devices"])
+    router = api_router("devices")
 
     @router.get("/tokens", response_model=TokenList, **needs(Scope.DEVICES_READ))
     async def list_tokens(request: Request) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from cloud.evidence.exports import MEDIA_TYPES, Exporter, ExportForm, ExportsBus
 from cloud.evidence.reading import Evidence, read_evidence
 from cloud.rest.access import needs
 from cloud.rest.problems import Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 
@@ -20,7 +21,7 @@ BUSY_RETRY_S = 5
 
 def evidence_routes(store: Store, shelf: BundleShelf) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(tags=["verdicts"])
+    router = api_router("verdicts")
     exporter = Exporter()
 
     @router.get("/verdicts/{sample_id}/evidence", **needs(Scope.VERDICTS_READ, 404, 409))

@@ -15,6 +15,7 @@ from cloud.rest.devices import PlaceName
 from cloud.rest.group_forecast import ForecastItem, forecast_for_history, read_forecast
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import PLACE_PATTERN
@@ -122,7 +123,7 @@ class ChangePage(BaseModel):
 
 def group_routes(reading: Store, writing: Store, late_after_s: float) -> APIRouter:
     """Return the routes of groups; a device without a heartbeat for `late_after_s` seconds is silent."""
-    router = APIRouter(tags=["groups"])
+    router = api_router("groups")
     _add_names(router, writing)
     _add_settings(router, reading, writing)
     _add_history(router, reading, writing)

@@ -10,6 +10,7 @@ from cloud.moments import rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.defect_classes import MAX_CLASS_CHARACTERS, ClassRefusedError, UnknownClassError
@@ -78,7 +79,7 @@ class LabelPage(BaseModel):
 
 def label_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes of labels."""
-    router = APIRouter(tags=["labels"])
+    router = api_router("labels")
     _add_lists(router, reading)
     _add_label(router, writing)
     return router

@@ -12,6 +12,7 @@ from cloud.rest.labels import ClassName, ClientKey, class_problem
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor, time_or_none
 from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.rest.review_decisions import decider
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.defect_classes import ClassRefusedError, UnknownClassError
@@ -69,7 +70,7 @@ class MissList(BaseModel):
 
 def missed_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/missed", tags=["labels"])
+    router = api_router("labels", "/missed")
 
     @router.get("", response_model=MissList, **needs(Scope.LABELS_READ))
     async def list_misses(

@@ -12,6 +12,7 @@ from cloud.device_health import HEALTH_ORDER
 from cloud.rest.access import Caller, caller_of, needs
 from cloud.rest.devices import PlaceName
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import Place
@@ -75,7 +76,7 @@ class MoveItem(BaseModel):
 
 def move_routes(writing: Store, late_after_s: float) -> APIRouter:
     """Return the routes of moves; a device without a heartbeat for `late_after_s` seconds is silent."""
-    router = APIRouter(tags=["devices"])
+    router = api_router("devices")
 
     @router.post("/moves", response_model=MoveItem, status_code=201, **needs(Scope.DEVICES_WRITE, 404, 409, *WITH_BODY))
     async def move(request: Request, body: MoveBody) -> dict[str, Any]:

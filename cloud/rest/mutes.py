@@ -12,6 +12,7 @@ from cloud.rest.labels import ClientKey
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.rest.review_decisions import decider
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.labels import MAX_NOTE_CHARACTERS, KeyReusedError
@@ -126,7 +127,7 @@ class ChangedMute(MuteItem):
 
 def mute_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/mutes", tags=["review"])
+    router = api_router("review", "/mutes")
     _add_reading(router, reading)
     _add_changes(router, writing)
     return router

@@ -10,6 +10,7 @@ from cloud.moments import with_rfc3339
 from cloud.notice_kinds import NoticeKind
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.notices import NoticeFilter, notice_page
@@ -35,7 +36,7 @@ class NoticePage(BaseModel):
 
 def notice_routes(store: Store) -> APIRouter:
     """Return the route of notices."""
-    router = APIRouter(tags=["notices"])
+    router = api_router("notices")
 
     @router.get("/notices", response_model=NoticePage, **needs(Scope.NOTICES_READ))
     async def list_notices(

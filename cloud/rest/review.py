@@ -19,6 +19,7 @@ from cloud.rest.review_items import (
     item_filter,
     review_item,
 )
+from cloud.rest.routers import api_router
 from cloud.rest.verdicts import verdict_item
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
@@ -69,7 +70,7 @@ class ViewRequest(BaseModel):
 
 def review_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes that read review items, and those of the caller's own views."""
-    router = APIRouter(prefix="/review", tags=["review"])
+    router = api_router("review", "/review")
     _add_items(router, reading)
     _add_counts(router, reading)
     _add_views(router, reading, writing)

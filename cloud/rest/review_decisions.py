@@ -9,6 +9,7 @@ from cloud.rest.access import caller_of, needs
 from cloud.rest.labels import ClassName, ClientKey, class_problem
 from cloud.rest.problems import WITH_BODY, Problem
 from cloud.rest.review_items import DecisionItem, decision_item
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.defect_classes import ClassRefusedError, UnknownClassError
@@ -80,7 +81,7 @@ class MarkedItems(BaseModel):
 
 def decision_routes(writing: Store) -> APIRouter:
     """Return the routes."""
-    router = APIRouter(prefix="/review", tags=["review"])
+    router = api_router("review", "/review")
 
     @router.post("/decisions", response_model=DecisionList, **needs(Scope.REVIEW_DECIDE, 404, 409, *WITH_BODY))
     async def decide_items(

@@ -13,6 +13,7 @@ from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.rollouts.gates import GateFigures
 from cloud.rollouts.limits import DEFAULT_LIMITS, RolloutLimits
 from cloud.rollouts.phases import RolloutEvent
@@ -128,7 +129,7 @@ class ActionRequest(BaseModel):
 
 def rollout_routes(store: Store, writing: Store, registry: Registry | None) -> APIRouter:
     """Return the routes of rollouts; `registry` verifies bundles before they are rolled out."""
-    router = APIRouter(tags=["rollouts"])
+    router = api_router("rollouts")
     _add_changes(router, writing, registry)
 
     @router.get("/rollouts", response_model=RolloutPage, **needs(Scope.ROLLOUTS_READ))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.moments import rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.share_links import ShareLink, TooManySharesError, add_share, revoke_share, shares_of
@@ -45,7 +46,7 @@ class NewShareItem(ShareItem):
 
 def share_routes(reading: Store, writing: Store, max_days: float) -> APIRouter:
     """Return the routes of links that are valid for at most `max_days`; 0: none can be made."""
-    router = APIRouter(tags=["shares"])
+    router = api_router("shares")
 
     @router.get("/verdicts/{sample_id}/shares", response_model=list[ShareItem], **needs(Scope.SHARES_WRITE))
     async def list_shares(sample_id: uuid.UUID) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from cloud.moments import with_rfc3339
 from cloud.rest.access import needs
 from cloud.rest.problems import Problem
+from cloud.rest.routers import api_router
 from cloud.store.api_tokens import Scope
 from cloud.system.figures import System
 
@@ -20,7 +21,7 @@ class SettingsText(BaseModel):
 
 def system_routes(system: System | None) -> APIRouter:
     """Return the routes; without `system` they answer 409."""
-    router = APIRouter(tags=["system"])
+    router = api_router("system")
 
     def known() -> System:
         if system is None:

@@ -16,6 +16,7 @@ from cloud.moments import rfc3339
 from cloud.rest.access import Caller, caller_of, needs
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.rest.training_uploads import NO_TRAINING, FileName
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
@@ -92,7 +93,7 @@ class PublicationItem(BaseModel):
 
 def training_routes(reading: Store, desk: TrainingDesk | None) -> APIRouter:
     """Return the routes; without `desk` those that need files or a key answer 409."""
-    router = APIRouter(tags=["training"])
+    router = api_router("training")
     _add_changes(router, reading, desk)
 
     @router.get("/training/samples", response_model=SampleCountItem, **needs(Scope.TRAINING_READ, 409))

@@ -16,6 +16,7 @@ from cloud.jobs.uploads import UploadError, UploadFacts
 from cloud.moments import rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.problems import Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store.api_tokens import Scope
 from cloud.store.training_jobs import JobRefusedError
 
@@ -38,7 +39,7 @@ class UploadItem(BaseModel):
 
 def upload_routes(desk: TrainingDesk | None) -> APIRouter:
     """Return the routes; without `desk` they answer 409."""
-    router = APIRouter(tags=["training"])
+    router = api_router("training")
 
     @router.post(
         "/training/uploads",

@@ -13,6 +13,7 @@ from cloud.account_settings import AccountSettings
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.account_links import LinkPurpose, add_link
 from cloud.store.api_tokens import Scope
@@ -82,7 +83,7 @@ class LinkItem(BaseModel):
 
 def user_routes(reading: Store, writing: Store, settings: AccountSettings) -> APIRouter:
     """Return the routes of accounts."""
-    router = APIRouter(tags=["users"])
+    router = api_router("users")
 
     async def one(name: str) -> dict[str, Any]:
         async with writing.reading() as connection:

@@ -11,6 +11,7 @@ from cloud.rest.access import caller_of, needs
 from cloud.rest.labels import LabelItem, label_item
 from cloud.rest.pages import CursorText, Name, Size, TimeText, next_cursor, page, read_cursor, time_or_none
 from cloud.rest.problems import Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.labels import Label, current_labels, label_history, newest_label
@@ -96,7 +97,7 @@ class VerdictWithOpinions(VerdictItem):
 
 def verdict_routes(store: Store) -> APIRouter:
     """Return the routes of verdicts."""
-    router = APIRouter(tags=["verdicts"])
+    router = api_router("verdicts")
     _add_list(router, store)
     _add_one(router, store)
     return router

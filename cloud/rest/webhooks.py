@@ -10,6 +10,7 @@ from cloud.moments import with_rfc3339
 from cloud.notice_settings import allows_host
 from cloud.rest.access import caller_of, needs
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.fleet import PLACE_PATTERN
@@ -60,7 +61,7 @@ class WebhookList(BaseModel):
 
 def webhook_routes(reading: Store, writing: Store, hosts: tuple[str, ...]) -> APIRouter:
     """Return the routes of webhooks, which may name these hosts only."""
-    router = APIRouter(tags=["webhooks"])
+    router = api_router("webhooks")
 
     @router.get("/webhooks", response_model=WebhookList, **needs(Scope.WEBHOOKS_READ))
     async def list_webhooks() -> dict[str, Any]:
