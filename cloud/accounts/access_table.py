@@ -78,6 +78,8 @@ ROUTES = (
     RouteAccess("GET", "/verdict/{sample_id}/export.{form}", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/models", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/models/compare", _VIEWER),
+    RouteAccess("GET", "/models/compare/{number}", _VIEWER),
     RouteAccess("GET", "/models/rollouts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/models/rollouts/{number}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/models/new-rollout", _ADMIN),
@@ -106,6 +108,8 @@ ROUTES = (
     RouteAccess("GET", "/parts/verdict/{sample_id}/text", _VIEWER, SiteRule.SAMPLE),
     RouteAccess("GET", "/parts/bundle/{bundle_id}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/models", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/models/compare", _VIEWER),
+    RouteAccess("GET", "/parts/models/compare/{number}", _VIEWER),
     RouteAccess("GET", "/parts/models/rollouts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/models/rollouts/{number}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/models/training", _OPERATOR, SiteRule.SCOPED),
@@ -173,6 +177,10 @@ ROUTES = (
     RouteAccess("GET", "/api/v1/bundles/{bundle_id}/archive", _OPERATOR),  # may hold normal samples
     RouteAccess("POST", "/api/v1/bundles/{bundle_id}/release", _ADMIN),
     RouteAccess("POST", "/api/v1/bundles/{bundle_id}/withdrawal", _ADMIN),
+    RouteAccess("GET", "/api/v1/comparisons", _VIEWER),
+    RouteAccess("GET", "/api/v1/comparisons/{number}", _VIEWER),
+    RouteAccess("POST", "/api/v1/comparisons", _OPERATOR),
+    RouteAccess("POST", "/api/v1/comparisons/{number}/cancellation", _OPERATOR),
     RouteAccess("GET", "/api/v1/rollouts", _VIEWER),
     RouteAccess("GET", "/api/v1/rollouts/{number}", _VIEWER),
     RouteAccess("POST", "/api/v1/rollouts", _ADMIN),
@@ -217,6 +225,7 @@ SCOPES_OF_ROLE = {
             Scope.DEVICES_READ,
             Scope.GROUPS_READ,
             Scope.BUNDLES_READ,
+            Scope.COMPARISONS_READ,
             Scope.NOTICES_READ,
             Scope.ROLLOUTS_READ,
             Scope.SYSTEM_READ,
@@ -231,6 +240,7 @@ SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {
     Scope.SHARES_WRITE,
     Scope.BUNDLES_DOWNLOAD,
     Scope.TRAINING_READ,
+    Scope.COMPARISONS_WRITE,
 }
 SCOPES_OF_ROLE[_ADMIN] = frozenset(Scope)
 

@@ -20,6 +20,7 @@ from cloud.console.guidance import BundleProblems
 from cloud.console.live import TOPICS, LiveStream
 from cloud.console.models.bundle_routes import bundle_page_router
 from cloud.console.models.bundles import bundle_router
+from cloud.console.models.comparison_routes import comparison_router
 from cloud.console.models.rollout_routes import rollout_router
 from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
@@ -119,6 +120,7 @@ def create_app(
         training_router(store, audiences, training),
         bundle_page_router(store, BundleReports(store, registry, late_after_s), read_rollout, audiences),
         rollout_router(store, audiences),
+        comparison_router(store, audiences),
     )
     for router in routers:
         app.router.routes += router.routes  # include_router would make each route again with the first request

@@ -14,6 +14,7 @@ from cloud.rest.access import Guard
 from cloud.rest.api_tokens import api_token_routes
 from cloud.rest.audit import audit_routes
 from cloud.rest.bundles import bundle_routes
+from cloud.rest.comparisons import comparison_routes
 from cloud.rest.defect_classes import class_routes
 from cloud.rest.devices import device_routes
 from cloud.rest.enrolment import enrolment_routes
@@ -90,6 +91,7 @@ def create_routes(
         group_routes(reading, writing, late_after_s),
         bundle_routes(reading, writing, registry, late_after_s),
         rollout_routes(reading, writing, registry),
+        comparison_routes(reading, writing),
         training_routes(reading, training),
         upload_routes(training),
         notice_routes(reading),

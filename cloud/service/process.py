@@ -17,6 +17,7 @@ from cloud.service.analysis_part import AnalysisPart
 from cloud.service.analysis_port import AnalysisListener, AnalysisPort, JudgedSamples
 from cloud.service.analysis_process import AnalysisProcess
 from cloud.service.authority import Authority
+from cloud.service.comparisons import ComparisonRunner
 from cloud.service.data_dir import Addresses, remove_addresses, write_addresses
 from cloud.service.device_part import DevicePart
 from cloud.service.housekeeping import Housekeeping
@@ -95,6 +96,11 @@ class Service:
         endpoint = settings.tracing.endpoint  # empty: OpenTelemetry is not loaded
         self._spans = SampleSpans(endpoint, "vedette-cloud") if endpoint else None
         self._analysis = self._analysis_part(load_analysis) if role.judges else None
+        self._comparisons = (
+            ComparisonRunner(self.store, settings.analysis, settings.store, trusted_key, self._on_failure)
+            if role.judges
+            else None
+        )
         self._devices = self._device_part() if role.serves_devices else None
         self._housekeeping = (
             Housekeeping(self.store, settings, self.metrics, self._on_failure, self.registry)
@@ -238,6 +244,8 @@ class Service:
         for part in (self._devices, self._analysis, self._training):
             for name, coroutine in part.tasks().items() if part else ():
                 self._supervise(name, coroutine)
+        if self._comparisons:
+            self._supervise("comparisons", self._comparisons.run())
         if self._housekeeping:
             self._supervise("housekeeping", self._housekeeping.run())
 

@@ -42,6 +42,8 @@ class Scope(StrEnum):
     GROUPS_WRITE = "groups:write"
     BUNDLES_READ = "bundles:read"
     BUNDLES_DOWNLOAD = "bundles:download"
+    COMPARISONS_READ = "comparisons:read"
+    COMPARISONS_WRITE = "comparisons:write"
     NOTICES_READ = "notices:read"
     ROLLOUTS_READ = "rollouts:read"
     ROLLOUTS_WRITE = "rollouts:write"

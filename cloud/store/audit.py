@@ -38,6 +38,8 @@ class AuditAction(StrEnum):
     BUNDLE_ROLLED_BACK = "bundle.rolled_back"
     ROLLOUT_STARTED = "rollout.started"
     ROLLOUT_CHANGED = "rollout.changed"
+    COMPARISON_STARTED = "comparison.started"
+    COMPARISON_CANCELLED = "comparison.cancelled"
     KEY_ADDED = "key.added"
     KEY_RETIRED = "key.retired"
     LABEL_ADDED = "label.added"

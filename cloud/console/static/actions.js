@@ -38,6 +38,7 @@ function valuesOf(form) {
 
 // Return the value of a field: a number, in the unit of the API (`data-times` of that of the field), or a text.
 function valueOf(field) {
+  if ("moment" in field.dataset) return new Date(field.value).toISOString(); // the time zone of the browser
   if (field.type !== "number" && !("number" in field.dataset)) return field.value.trim();
   return Number((Number(field.value) * Number(field.dataset.times ?? 1)).toPrecision(12));
 }

@@ -9,7 +9,7 @@ from sqlalchemy import delete, select, update
 
 from cloud.rollouts.phases import RolloutEvent
 from cloud.rollouts.stages import Stage
-from cloud.store import Store, audit
+from cloud.store import Store, audit, comparisons
 from cloud.store.account_links import LinkPurpose, add_link
 from cloud.store.api_tokens import Scope, add_api_token, revoke_api_token
 from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
@@ -51,6 +51,8 @@ from shared.key_sets import TrustedKey
 from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest
 from tests.cloud.store.review.judged import Judged, judge
 
+ASKED = comparisons.AskedSamples(comparisons.SampleChoice.NEWEST, 10)
+
 
 async def entries(store: Store, **wanted: object) -> list[AuditEntry]:
     async with store.reading() as connection:
@@ -73,6 +75,9 @@ async def change_everything(store: Store, folder, add) -> Registry:
     told = {"author": "ada", "reason": "", "now_s": time.time()}
     await begin(store, "shuttle", staged, [Stage(name="wave 100 %", percent=100)], **told)
     await command(store, "shuttle", RolloutEvent.BACK, **told)
+    pair = [entry.bundle_id for entry in await registry.versions("shuttle")]
+    compared = await comparisons.start(store, *pair, ASKED, actor="api:CI (abc)", now_s=time.time())
+    await comparisons.cancel(store, compared.number, actor="api:CI (abc)", now_s=time.time())
     await set_place(store, ["one"], Place(group="presses"))
     await set_title(store, "one", "the first press")
     await add_tokens(store, {"unspent": "press-08"}, time.time() + 60)

@@ -1,0 +1,180 @@
+"""Figures of a comparison: agreement, changed decisions, detection on labelled samples, latency.
+
+Intervals are at 95 %. Shares: Wilson, "Probable inference, the law of succession, and statistical inference" (1927).
+AUROC: Newcombe, "Confidence intervals for an effect size measure based on the Mann-Whitney statistic", part 2,
+Statistics in Medicine 25 (2006), method 5, which holds for few samples and for an AUROC of 1.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import median
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from cloud.metrics import separation
+from cloud.store.comparison_samples import ANOMALOUS, Answer, ComparedSample
+from shared.calibration import MIN_P_VALUE
+from shared.samples import Decision
+
+Z = 1.959964
+MIN_LABELLED = 10  # of each kind; with fewer the intervals are too wide to decide by
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ShareFigures(_Frozen):
+    """A share `hits` of `count` with its interval; all None without a sample."""
+
+    hits: int
+    count: int
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+class SideFigures(_Frozen):
+    """Figures of one bundle. `auroc`, `found` and `false_alarms` are about labelled samples."""
+
+    bundle_id: str
+    anomalous: int
+    undecided: int
+    auroc: float | None
+    auroc_low: float | None
+    auroc_high: float | None
+    found: ShareFigures
+    false_alarms: ShareFigures
+    latency_median_ms: float | None
+    latency_p95_ms: float | None
+
+
+class ComparisonFigures(_Frozen):
+    """Figures of a comparison so far; `problems` name what cannot be decided by it."""
+
+    judged: int
+    agreement: ShareFigures
+    only_first: int
+    only_second: int
+    real: int
+    normal: int
+    first: SideFigures
+    second: SideFigures
+    problems: tuple[str, ...]
+
+
+def figures_of(found: Sequence[ComparedSample], first_bundle_id: str, second_bundle_id: str) -> ComparisonFigures:
+    """Return the figures of the judged samples."""
+    both = [item for item in found if Decision.UNDECIDED not in (item.first.decision, item.second.decision)]
+    same = sum(item.first.decision is item.second.decision for item in both)
+    real = [item for item in both if item.label in ANOMALOUS]
+    normal = [item for item in both if item.label is not None and item.label not in ANOMALOUS]
+    return ComparisonFigures(
+        judged=len(found),
+        agreement=share(same, len(both)),
+        only_first=sum(_is_anomalous(item.first) and not _is_anomalous(item.second) for item in both),
+        only_second=sum(_is_anomalous(item.second) and not _is_anomalous(item.first) for item in both),
+        real=len(real),
+        normal=len(normal),
+        first=_side(first_bundle_id, found, real, normal, lambda item: item.first),
+        second=_side(second_bundle_id, found, real, normal, lambda item: item.second),
+        problems=tuple(_problems(found, both, real, normal)),
+    )
+
+
+def changed(found: Sequence[ComparedSample], most: int) -> list[ComparedSample]:
+    """Return the samples with another decision, those whose p-values differ most first."""
+    differing = [item for item in found if item.first.decision is not item.second.decision]
+    return sorted(differing, key=lambda item: (-_distance(item), item.sample_number))[:most]
+
+
+def share(hits: int, count: int) -> ShareFigures:
+    """Return a share with its Wilson interval."""
+    if not count:
+        return ShareFigures(hits=0, count=0, value=None, low=None, high=None)
+    value, z2 = hits / count, Z * Z
+    middle = (value + z2 / (2 * count)) / (1 + z2 / count)
+    width = Z * math.sqrt(value * (1 - value) / count + z2 / (4 * count * count)) / (1 + z2 / count)
+    low, high = (0.0 if not hits else max(0.0, middle - width)), (1.0 if hits == count else min(1.0, middle + width))
+    return ShareFigures(hits=hits, count=count, value=value, low=low, high=high)
+
+
+def auroc_interval(auroc: float, anomalous: int, normal: int) -> tuple[float, float]:
+    """Return the interval of an AUROC that was measured on so many samples of both kinds."""
+
+    def is_possible(true: float) -> bool:
+        size = (anomalous + normal) / 2
+        variance = true * (1 - true) / (anomalous * normal)
+        variance *= 1 + (size - 1) * ((1 - true) / (2 - true) + true / (1 + true))
+        return abs(true - auroc) <= Z * math.sqrt(variance) + 1e-12
+
+    return _edge(0.0, auroc, is_possible), _edge(1.0, auroc, is_possible)
+
+
+def _edge(outside: float, inside: float, is_possible: Callable[[float], bool]) -> float:
+    """Return the value nearest to `outside` that is possible, by bisection."""
+    for _ in range(50):
+        middle = (outside + inside) / 2
+        if is_possible(middle):
+            inside = middle
+        else:
+            outside = middle
+    return inside
+
+
+def _side(
+    bundle_id: str,
+    found: Sequence[ComparedSample],
+    real: Sequence[ComparedSample],
+    normal: Sequence[ComparedSample],
+    answer: Callable[[ComparedSample], Answer],
+) -> SideFigures:
+    scores = [np.array([-_log_p(answer(item)) for item in kind]) for kind in (normal, real)]
+    auroc = separation(*scores) if len(real) and len(normal) else None
+    low, high = auroc_interval(auroc, len(real), len(normal)) if auroc is not None else (None, None)
+    times = sorted(answer(item).latency_ms for item in found)
+    return SideFigures(
+        bundle_id=bundle_id,
+        anomalous=sum(_is_anomalous(answer(item)) for item in found),
+        undecided=sum(answer(item).decision is Decision.UNDECIDED for item in found),
+        auroc=auroc,
+        auroc_low=low,
+        auroc_high=high,
+        found=share(sum(_is_anomalous(answer(item)) for item in real), len(real)),
+        false_alarms=share(sum(_is_anomalous(answer(item)) for item in normal), len(normal)),
+        latency_median_ms=median(times) if times else None,
+        latency_p95_ms=times[min(len(times) - 1, int(0.95 * len(times)))] if times else None,
+    )
+
+
+def _problems(
+    found: Sequence[ComparedSample],
+    both: Sequence[ComparedSample],
+    real: Sequence[ComparedSample],
+    normal: Sequence[ComparedSample],
+) -> list[str]:
+    said = []
+    if min(len(real), len(normal)) < MIN_LABELLED:
+        said.append(
+            f"Too few labelled samples: {len(real)} real and {len(normal)} false alarms. Label at least {MIN_LABELLED} "
+            "of each in the review before you decide by AUROC, found anomalies and false alarms."
+        )
+    if len(found) > len(both):
+        said.append(
+            f"{len(found) - len(both)} samples could not be judged by both bundles; they are left out of agreement and "
+            "of the figures on labels."
+        )
+    return said
+
+
+def _is_anomalous(answer: Answer) -> bool:
+    return answer.decision is Decision.ANOMALOUS
+
+
+def _log_p(answer: Answer) -> float:
+    return math.log10(max(answer.p_value if answer.p_value is not None else 1.0, MIN_P_VALUE))
+
+
+def _distance(item: ComparedSample) -> float:
+    return abs(_log_p(item.first) - _log_p(item.second))
