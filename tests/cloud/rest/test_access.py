@@ -167,7 +167,9 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
     assert refused.json()["scope"] == scope.value
     accepted = await call(await clients(scope), route, sample_id)
     refusals = "rollouts", "comparisons"
-    may_refuse = accepted.status_code == 412 or (accepted.status_code == 409 and any(each in route for each in refusals))
+    may_refuse = accepted.status_code == 412 or (
+        accepted.status_code == 409 and any(each in route for each in refusals)
+    )
     assert (
         accepted.is_success
         or may_refuse

@@ -91,7 +91,13 @@ def check(statuses: dict[str, set[int]]) -> None:
     assert len(statuses) > 20
     reached = {operation for operation, found in statuses.items() if found & {200, 201, 202, 204}}
     wanted = {operation for operation in statuses if operation.startswith("GET")}
-    unknown = ("groups/{group}", "groups/{group}/forecast", "review/items/{item}", "rollouts/{number}", "comparisons/{number}")
+    unknown = (
+        "groups/{group}",
+        "groups/{group}/forecast",
+        "review/items/{item}",
+        "rollouts/{number}",
+        "comparisons/{number}",
+    )
     wanted -= {f"GET /api/v1/{path}" for path in unknown}
     unlikely = ("pictures/{name}", "previews/{name}", "training/samples")
     wanted = {operation for operation in wanted if not operation.endswith(unlikely)}
