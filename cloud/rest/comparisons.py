@@ -12,6 +12,7 @@ from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor, time_or_none
 from cloud.rest.problems import WITH_BODY, Problem, not_found
+from cloud.rest.routers import api_router
 from cloud.store import Store
 from cloud.store.api_tokens import Scope
 from cloud.store.comparison_samples import ComparedSample, compared_samples
@@ -106,7 +107,7 @@ class ComparisonRequest(BaseModel):
 
 def comparison_routes(store: Store, writing: Store) -> APIRouter:
     """Return the routes of comparisons."""
-    router = APIRouter(tags=["comparisons"])
+    router = api_router("comparisons")
 
     @router.get("/comparisons", response_model=ComparisonPage, **needs(Scope.COMPARISONS_READ))
     async def list_comparisons(request: Request, cursor: CursorText = "", size: Size = 50) -> dict[str, Any]:
