@@ -87,6 +87,8 @@ class Keeping:
         in_rest = f"SELECT number FROM {self._parts[0].name(self._tables[0])} WHERE number > $1 AND number < $2"
         await self._copy_all(f"{in_rest} ORDER BY number LIMIT $3", -(2**62), self._first)
         await self._copy_all(_LABELLED, self._first - 1, self._end)
+        for table in self._tables:  # so that few rows are found by their keys under the lock
+            await self._driver.execute(f"ANALYZE {KEPT}{table}")
 
     async def catch_up(self) -> bool:
         """Copy rows again that have changed, and those with a new label; return whether these were all.
@@ -98,7 +100,8 @@ class Keeping:
         given = (self._label, self._first, self._end, MOST_ROWS)
         numbers += [row[0] for row in await self._driver.fetch(_LABELLED_SINCE, *given)]
         sizes = await self._sizes(sorted(set(numbers)))
-        some = _first_ones(sizes)
+        if not (some := _first_ones(sizes)):
+            return True
         await self._driver.execute(f"DELETE FROM {CHANGES} WHERE number = ANY($1::int8[])", some)
         await self._copy(some)
         return len(numbers) < MOST_ROWS and len(some) == len(sizes)
