@@ -22,6 +22,7 @@ from cloud.console.models.bundle_routes import bundle_page_router
 from cloud.console.models.bundles import bundle_router
 from cloud.console.models.comparison_routes import comparison_router
 from cloud.console.models.rollout_routes import rollout_router
+from cloud.console.models.round_routes import round_router
 from cloud.console.not_found import not_found
 from cloud.console.review.routes import review_router
 from cloud.console.static_files import static_router
@@ -121,6 +122,7 @@ def create_app(
         bundle_page_router(store, BundleReports(store, registry, late_after_s), read_rollout, audiences),
         rollout_router(store, audiences),
         comparison_router(store, audiences),
+        round_router(audiences, system),
     )
     for router in routers:
         app.router.routes += router.routes  # include_router would make each route again with the first request

@@ -6,6 +6,7 @@ training: exported, quantised, checked by the parity gate, calibrated, signed. I
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -26,6 +27,7 @@ from cloud.settings import StoreLocation
 from cloud.store import open_store
 from cloud.store.engine import check_store
 from cloud.store.registry import Registry, check_no_rollout, publish_to
+from cloud.system.rounds import PLAN_FILE, RESULT_FILE, RunPlanFacts
 from shared import federation
 from shared.addresses import Address
 from shared.bundle import HEAD_FILE, Bundle
@@ -37,8 +39,10 @@ from shared.errors import (
     FederationError,
     FileLockedError,
     StorageError,
+    VedetteError,
 )
 from shared.file_lock import FileLock
+from shared.files import write_durably
 from shared.modalities import preprocessing_id
 from shared.preprocessing import mask_width
 
@@ -113,17 +117,24 @@ def run_rounds(
         report(f"Starting from {before.manifest.bundle_id}.")
         _wait_for_server(request)
         folder = RunFolder(_new_folder(request.state_dir / RUNS_FOLDER, request.bundle_name))
-        folder.write_initial(_head_arrays(before))
+        head, plan = _head_arrays(before), _plan(request, before)
+        folder.write_initial(head)
+        _write_facts(folder, request, plan, before, sum(array.nbytes for array in head.values()))
         outcome = flower_run.run(
             folder,
-            _plan(request, before),
+            plan,
             request.address,
             request.authority,
             show=lambda event: _report_event(event, report),
         )
         report("Building the bundle: export, INT8, parity gate, calibration, signature.")
-        after = _rebuild(before, folder.aggregate(), outcome, signing_key, version)
-        asyncio.run(publish_to(request.store, after, signing_key.public_key()))
+        try:
+            after = _rebuild(before, folder.aggregate(), outcome, signing_key, version)
+            asyncio.run(publish_to(request.store, after, signing_key.public_key()))
+        except VedetteError as error:
+            _write_result(folder, error=str(error))
+            raise
+        _write_result(folder, bundle_after=after.manifest.bundle_id)
     result = RoundsReport(
         status="completed",
         clients=len(outcome.rounds[-1].clients),
@@ -136,6 +147,25 @@ def run_rounds(
     )
     report(f"Published {result.bundle_after} after {result.seconds:.0f} s, with {result.clients} devices.")
     return result
+
+
+def _write_facts(folder: RunFolder, request: RoundsRequest, plan: RunPlan, before: Bundle, head_bytes: int) -> None:
+    """Store what pages show of a run beside its outcome."""
+    now_s = time.time()
+    facts = RunPlanFacts(
+        bundle_name=request.bundle_name,
+        bundle_before=before.manifest.bundle_id,
+        rounds=request.rounds,
+        min_clients=request.min_clients,
+        started_at_s=now_s,
+        deadline_s=now_s + plan.timeout_s,
+        head_bytes=head_bytes,
+    )
+    write_durably(folder.path / PLAN_FILE, facts.model_dump_json().encode())
+
+
+def _write_result(folder: RunFolder, **result: str) -> None:
+    write_durably(folder.path / RESULT_FILE, json.dumps(result).encode())
 
 
 def _wait_for_server(request: RoundsRequest) -> None:
