@@ -67,6 +67,8 @@ ROUTES = (
     RouteAccess("GET", "/verdicts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/device/{device_id}", _VIEWER, SiteRule.DEVICE),
+    RouteAccess("GET", "/groups", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/group/{group}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/notices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/enrolment", _ADMIN, SiteRule.SCOPED),
     RouteAccess("GET", "/system", _VIEWER),

@@ -14,6 +14,7 @@ from cloud.console.api import api_router
 from cloud.console.audience import Audiences
 from cloud.console.fleet.device_routes import device_router
 from cloud.console.fleet.enrolment_routes import enrolment_router
+from cloud.console.fleet.group_routes import group_router
 from cloud.console.fleet.notice_routes import notice_router
 from cloud.console.fleet.routes import fleet_router
 from cloud.console.guidance import BundleProblems
@@ -115,6 +116,7 @@ def create_app(
         SharedPages(store, writing or store, verdicts, media).router,
         fleet_router(store, audiences),
         device_router(store, audiences),
+        group_router(store, audiences),
         notice_router(store, audiences),
         enrolment_router(store, audiences),
         system_router(store, audiences, system),

@@ -1,0 +1,6 @@
+// Page of all groups.
+import "./frame.js";
+import "./actions.js";
+import { start } from "./live.js";
+
+start();
