@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.jobs.desk import TrainingDesk
 from cloud.jobs.signing import usable_key
 from cloud.rollouts.phases import ACTIVE
-from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, parse_stages
+from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, TRIAL, parse_stages
 from cloud.store.rollouts import begin, newest_rollout
 from cloud.store.training_jobs import JobRefusedError, TrainingJob, note_published
 from shared.bundle import Bundle, sign
@@ -19,7 +19,10 @@ DEFAULT_TRIAL, DEFAULT_WAVES = "trial=5%", "25,100"
 
 
 class PublicationRequest(BaseModel):
-    """Release of a trained bundle. `trial` and `waves` are texts as those of `vedette cloud rollout`."""
+    """Release of a trained bundle. `trial` and `waves` are texts as those of `vedette cloud rollout`.
+
+    The word "trial=" may be left out.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -30,6 +33,12 @@ class PublicationRequest(BaseModel):
     stage_s: float = Field(default=DEFAULT_STAGE_S, ge=0, allow_inf_nan=False)
     stage_samples: int = Field(default=DEFAULT_STAGE_SAMPLES, ge=0)
     reason: str = Field(default="", max_length=1024)
+
+    @property
+    def stage_text(self) -> str:
+        """The trial as `parse_stages` reads it."""
+        prefix = f"{TRIAL}="
+        return self.trial if not self.trial or self.trial.startswith(prefix) else prefix + self.trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +61,7 @@ async def publish(desk: TrainingDesk, job: TrainingJob, wanted: PublicationReque
     """
     if job.published is not None:
         raise JobRefusedError(f"The bundle is published already, as {job.published['bundle_id']}.")
-    stages = parse_stages(wanted.trial, wanted.waves, least_s=wanted.stage_s, least_samples=wanted.stage_samples)
+    stages = parse_stages(wanted.stage_text, wanted.waves, least_s=wanted.stage_s, least_samples=wanted.stage_samples)
     bundle = await _free_version(desk, job)
     name, bundle_id = bundle.manifest.name, bundle.manifest.bundle_id
     async with desk.writing.reading() as connection:

@@ -91,7 +91,7 @@ def test_a_table_is_uploaded_trained_evaluated_and_published_to_a_trial(
     wait_until(page, lambda: pictures.first.evaluate("image => image.naturalWidth") > 100, "the first picture")
 
     page.click("text=Publish to a trial")
-    page.fill("#publish-job [name=trial]", "trial=50%")
+    page.fill("#publish-job [name=trial]", "50%")
     page.fill("#publish-job [name=waves]", "100")
     page.click("#publish-job button[type=submit]")
     page.wait_for_selector("text=its rollout begins with the trial")
