@@ -29,7 +29,6 @@ class TrainingStart(_Message):
     signing_key: Path
     cores: int
     parent_pid: int
-    pixels: int
 
 
 class InspectionStart(_Message):

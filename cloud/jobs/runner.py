@@ -185,7 +185,6 @@ class TrainingRunner:
             signing_key=key.absolute(),
             cores=settings.cores or max(1, (os.cpu_count() or 1) // 2),
             parent_pid=os.getpid(),
-            pixels=settings.upload_pixels,
         )
 
     async def _upload(self, upload_id: str) -> UploadFacts | None:

@@ -159,18 +159,14 @@ async def claim_next(store: Store, claimant: str, max_attempts: int) -> Training
 
     A job that was begun `max_attempts` times without an end fails, and one that somebody cancelled ends.
     """
+    async with store.reading() as connection:  # mostly there is none, and writers shall not wait for that
+        if await _first_free(connection) is None:
+            return None
     async with store.writing() as connection:
-        now = _now_s(connection)
-        ended = training_jobs.c.claim_until_s <= now
-        free = (training_jobs.c.state == JobState.QUEUED.value) | (
-            (training_jobs.c.state == JobState.RUNNING.value) & ended
-        )
         while True:
-            query = select(training_jobs).where(free).order_by(training_jobs.c.number).limit(1)
-            row = (await connection.execute(query)).mappings().one_or_none()
-            if row is None:
+            job = await _first_free(connection)
+            if job is None:
                 return None
-            job = _job(row)
             if job.cancel_requested:
                 await _end(connection, job.job_id, JobState.CANCELLED, "cancelled")
             elif job.attempts >= max_attempts:
@@ -183,7 +179,7 @@ async def claim_next(store: Store, claimant: str, max_attempts: int) -> Training
             "state": JobState.RUNNING.value,
             "attempts": job.attempts + 1,
             "claimant": claimant,
-            "claim_until_s": now + CLAIM_S,
+            "claim_until_s": _now_s(connection) + CLAIM_S,
             "started_at_s": time.time(),
             "stage": "",
             "share": 0.0,
@@ -191,6 +187,17 @@ async def claim_next(store: Store, claimant: str, max_attempts: int) -> Training
         }
         await connection.execute(update(training_jobs).where(_is(job.job_id)).values(values))
         return await find_job(connection, job.job_id)
+
+
+async def _first_free(connection: AsyncConnection) -> TrainingJob | None:
+    """Return the oldest job that waits, or whose claim has run out."""
+    ended = training_jobs.c.claim_until_s <= _now_s(connection)
+    free = (training_jobs.c.state == JobState.QUEUED.value) | (
+        (training_jobs.c.state == JobState.RUNNING.value) & ended
+    )
+    query = select(training_jobs).where(free).order_by(training_jobs.c.number).limit(1)
+    row = (await connection.execute(query)).mappings().one_or_none()
+    return _job(row) if row is not None else None
 
 
 async def renew(store: Store, job_id: str, claimant: str, progress: JobProgress) -> Order:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from cloud.accounts.requests import SESSION_COOKIE
 from cloud.service.main import _make_console
@@ -73,6 +74,8 @@ def test_a_table_is_uploaded_trained_evaluated_and_published_to_a_trial(
     heads = page.eval_on_selector_all(".v-found th", "cells => cells.map(cell => cell.innerText.replace(/\\s+/g, ' '))")
     assert heads == [*(f"{name} input, number" for name in ("force", "flow", "heat", "speed")), "label label, number"]
     assert page.input_value("[name=name]") == "press"
+    page.evaluate("document.querySelector('.v-training details').open = true")
+    check_axe(page)
     page.select_option("[name=effort]", "first-look")
     page.click("text=Start the training")
 
@@ -90,6 +93,7 @@ def test_a_table_is_uploaded_trained_evaluated_and_published_to_a_trial(
     pictures.first.scroll_into_view_if_needed()
     wait_until(page, lambda: pictures.first.evaluate("image => image.naturalWidth") > 100, "the first picture")
 
+    check_axe(page)
     page.click("text=Publish to a trial")
     page.fill("#publish-job [name=trial]", "50%")
     page.fill("#publish-job [name=waves]", "100")
@@ -103,6 +107,16 @@ def test_a_table_is_uploaded_trained_evaluated_and_published_to_a_trial(
     assert served.do(actions(served)) >= {"upload.made", "training.started", "training.published", "bundle.published"}
     page.goto(f"{served.url}/models/training")
     assert "published" in page.inner_text(".v-job-table")
+
+
+def check_axe(page: Any) -> None:
+    """Let axe-core find nothing serious, and the page be no wider than a phone."""
+    found = Axe().run(page).response["violations"]
+    assert [(item["id"], item["nodes"][0]["html"]) for item in found if item["impact"] in ("serious", "critical")] == []
+    page.set_viewport_size({"width": 390, "height": 844})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert page.evaluate("document.querySelector('.v-cards').scrollWidth") <= 390
+    page.set_viewport_size({"width": 1280, "height": 800})
 
 
 async def newest(served: TrainingService) -> Any:
