@@ -64,6 +64,8 @@ ROUTES = (
     RouteAccess("GET", "/api/account", _VIEWER, SiteRule.ANY),
     # Pages
     RouteAccess("GET", "/", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/mutes", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/defect-classes", _VIEWER, SiteRule.ANY),
     RouteAccess("GET", "/verdicts", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/device/{device_id}", _VIEWER, SiteRule.DEVICE),
@@ -99,6 +101,9 @@ ROUTES = (
     RouteAccess("GET", "/parts/review/changes", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/review/item/{item}", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/review/density", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/review/mute/{item}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/review/effects/{item}", _VIEWER, SiteRule.SCOPED),
+    RouteAccess("GET", "/parts/mutes", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/list", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/filters", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/new", _VIEWER, SiteRule.SCOPED),

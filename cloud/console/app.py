@@ -25,6 +25,7 @@ from cloud.console.models.comparison_routes import comparison_router
 from cloud.console.models.rollout_routes import rollout_router
 from cloud.console.models.round_routes import round_router
 from cloud.console.not_found import not_found
+from cloud.console.review.label_routes import label_router
 from cloud.console.review.routes import review_router
 from cloud.console.static_files import static_router
 from cloud.console.system.routes import system_router
@@ -111,6 +112,7 @@ def create_app(
         static_router(),
         _live_router(audiences),
         review_router(store, audiences, bundle_problems),
+        label_router(store, audiences),
         verdict_list_router(store, verdicts, audiences, bundle_problems),
         verdict_router(verdicts, audiences, share_days=explanations.share_days),
         SharedPages(store, writing or store, verdicts, media).router,

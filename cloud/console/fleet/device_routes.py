@@ -8,23 +8,27 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.accounts.identity import ANYBODY, signed_in
 from cloud.console.audience import Audience, Audiences
 from cloud.console.fleet.history import SPAN_LABELS, SPANS_S, HistoryPlots, device_history
 from cloud.console.fleet.words import device_on_page, miss_words
 from cloud.console.page import page, part
 from cloud.console.rendering import render
+from cloud.console.review.reading import can_decide
 from cloud.console.views import row_view
 from cloud.devices import DeviceView, MissView, miss_view, read_devices
 from cloud.store import Store
 from cloud.store.device_queries import BundleAudits, audits_by_bundle, newest_of_sources, times_of_device
 from cloud.store.group_settings import settings_by_group
 from cloud.store.heartbeat_history import history_of
+from cloud.store.missed_reports import StoredReport, count_reports, report_page
 from cloud.store.verdict_columns import VerdictRow
 from cloud.system.figures import LatencyFigures, latency_of
-from cloud.words import duration_words
+from cloud.words import count_words, duration_words
 from shared.group_settings import GroupSettings
 from shared.samples import Decision
 
+SHOWN_REPORTS = 5
 SETTING_WORDS = {
     "false_alarms_per_day": "False alarms a day",
     "audit_share": "Share of audits",
@@ -43,6 +47,8 @@ class DeviceFacts:
     audits: list[BundleAudits]
     latency: LatencyFigures
     newest: list[VerdictRow]
+    reported: int
+    reports: tuple[StoredReport, ...]
 
 
 def device_router(store: Store, audiences: Audiences) -> APIRouter:
@@ -66,9 +72,13 @@ def device_router(store: Store, audiences: Audiences) -> APIRouter:
 
         async def read() -> tuple[int, dict[str, Any]]:
             status, text = await html(audience, device_id, _span(span))
-            return status, {"device": text, "is_known": status == 200}
+            async with store.reading() as connection:
+                newest = await newest_of_sources(connection, device_id)
+            sources = sorted({row.source_id for row in newest})
+            return status, {"device": text, "is_known": status == 200, "sources": sources}
 
-        return await page(request, audience, "fleet/device_page.html", read, device_id=device_id)
+        values = {"device_id": device_id, "can_decide": can_decide(signed_in(request.scope) or ANYBODY)}
+        return await page(request, audience, "fleet/device_page.html", read, **values)
 
     @router.get("/parts/device/{device_id}")
     async def device_part(request: Request, device_id: str, span: str = "24h") -> HTMLResponse:
@@ -93,6 +103,8 @@ async def _read(connection: AsyncConnection, device_id: str, span: str, late_aft
         audits=await audits_by_bundle(connection, device_id),
         latency=latency_of(await times_of_device(connection, device_id)),
         newest=await newest_of_sources(connection, device_id),
+        reported=await count_reports(connection, device_id),
+        reports=await report_page(connection, device_id=device_id, size=SHOWN_REPORTS),
     )
 
 
@@ -109,7 +121,15 @@ def _render(facts: DeviceFacts, span: str) -> str:
         misses=[(each.bundle_id, miss_words(_miss(each))) for each in facts.audits],
         latency=_latency(facts.latency),
         newest=[row_view(row) for row in facts.newest],
+        reported_words=_reported_words(facts.reported),
+        reports=facts.reports,
     )
+
+
+def _reported_words(count: int) -> str:
+    if not count:
+        return "People have reported no miss of this device."
+    return f"People have reported {count_words(count)} {'miss' if count == 1 else 'misses'} of this device."
 
 
 def _miss(audits: BundleAudits) -> MissView:

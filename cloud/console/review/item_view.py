@@ -52,13 +52,15 @@ def item_view(item: StoredItem) -> dict[str, Any]:
         "sample_id": str(cover.sample_id) if cover is not None else "",
         "decision": item.decision.value if item.decision is not None else "",
         "decision_words": DECISION_WORDS.get(item.decision, "") if item.decision is not None else "",
+        "defect_class": item.defect_class,
+        "is_muted": item.is_hidden,
         "decision_number": item.decision_number,
         "decided_by": item.decided_by,
         "decided_at_s": item.decided_at_s,
         "note": item.note,
         "is_reviewed": item.is_reviewed,
         "is_left": item.is_left,
-        "mark": f"{item.decision_number}.{int(item.is_reviewed)}.{item.verdicts}.{item.severity}",
+        "mark": f"{item.decision_number}.{int(item.is_reviewed)}.{item.verdicts}.{item.severity}.{int(item.is_hidden)}",
     }
 
 

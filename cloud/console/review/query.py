@@ -13,7 +13,8 @@ from cloud.store.review.severity import Severity
 from shared.modality import Modality
 
 MAX_TEXT = 200
-FILTERS = ("site", "device", "modality", "state", "text", "odds", "since", "until")
+FILTERS = ("site", "device", "modality", "state", "defect_class", "text", "odds", "since", "until")
+MUTED = "muted"
 ODDS = (1_000, 10_000, 100_000, 1_000_000)
 _MAX_ITEM = 2**63
 
@@ -31,6 +32,7 @@ class ReviewQuery:
     device: str = ""
     modality: str = ""
     state: str = ""
+    defect_class: str = ""
     text: str = ""
     odds: str = ""
     since: str = ""
@@ -44,7 +46,7 @@ class ReviewQuery:
         """Return the query of an address; unknown values become ""."""
         chosen = {name: values.get(name, "")[:MAX_TEXT] for name in cls.__slots__}
         known: dict[str, frozenset[str]] = {
-            "tab": frozenset(Severity) - {Severity.ALARM},
+            "tab": (frozenset(Severity) - {Severity.ALARM}) | {MUTED},
             "modality": frozenset(Modality),
             "state": frozenset(ItemState) - {ItemState.LEFT},
             "sort": frozenset(ItemOrder) - {ItemOrder.NEWEST},
@@ -62,8 +64,15 @@ class ReviewQuery:
         return cls(**chosen)
 
     @property
-    def severity(self) -> Severity:
-        """Severity of the tab."""
+    def is_muted(self) -> bool:
+        """Whether the tab shows the items that mutes hide."""
+        return self.tab == MUTED
+
+    @property
+    def severity(self) -> Severity | None:
+        """Severity of the tab; None for that of hidden items."""
+        if self.is_muted:
+            return None
         return Severity(self.tab) if self.tab else Severity.ALARM
 
     @property
@@ -87,7 +96,9 @@ class ReviewQuery:
             actor=person.actor if person.name else "",
             sites=person.sites,
             severity=self.severity,
-            state=ItemState(self.state) if self.state else ItemState.LEFT,
+            state=self._state(),
+            defect_class=self.defect_class,
+            is_muted=self.is_muted,
             site=self.site,
             device_id=self.device,
             modality=Modality(self.modality) if self.modality else None,
@@ -96,6 +107,11 @@ class ReviewQuery:
             until_s=_seconds(self.until),
             odds=float(self.odds) if self.odds else None,
         )
+
+    def _state(self) -> ItemState:
+        if self.state:
+            return ItemState(self.state)
+        return ItemState.ALL if self.defect_class else ItemState.LEFT
 
     def address(self, **changes: Any) -> str:
         """Return the address of this page with changes; the first page of the list unless `after` is given."""

@@ -1,21 +1,27 @@
 """Contents of the review page: read from the store, in words, and as HTML."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.accounts.identity import SignedIn
 from cloud.console.guidance import BundleProblems, no_device, no_item, no_verdict, not_ready
 from cloud.console.rendering import render
 from cloud.console.review.item_view import DECISION_WORDS, TABS, item_view, member_view
-from cloud.console.review.query import ODDS, ReviewQuery, key_in, key_text
+from cloud.console.review.mute_view import where_words
+from cloud.console.review.query import MUTED, ODDS, ReviewQuery, key_in, key_text
 from cloud.console.snapshots import Snapshots
 from cloud.store import Store
+from cloud.store.defect_classes import listed_classes
 from cloud.store.fleet_queries import FleetSummary
-from cloud.store.review.counts import LeftCounts, OpenCounts, left_counts, open_counts
+from cloud.store.missed_reports import StoredReport, report_page
+from cloud.store.review.counts import MAX_MUTED, LeftCounts, OpenCounts, left_counts, open_counts
 from cloud.store.review.decisions import StoredDecision, decisions_on
 from cloud.store.review.item_filter import ItemState
 from cloud.store.review.items import count_newer_items, item_page, items_by_number, member_rows, newest_item
+from cloud.store.review.mutes import mutes_by_number
 from cloud.store.review.saved_views import saved_views
 from cloud.store.review.severity import Severity
 from cloud.user_roles import UserRole
@@ -23,6 +29,7 @@ from shared.modality import Modality
 
 PAGE_SIZE = 50
 SHOWN_MEMBERS = 24
+REPORTS = 50
 MAX_DEVICES = 200
 STATES = {
     ItemState.LEFT: "Left to review",
@@ -58,6 +65,7 @@ class ReviewReader:
             left = await left_counts(connection, wanted)
             newest = await newest_item(connection)
             views = await saved_views(connection, wanted.actor) if person.name else []
+            reports = await self._reports(connection, person, query)
         following = key_text(page.following)
         empty = None if page.items else self._guidance(query, summary, left)
         return render(
@@ -71,8 +79,17 @@ class ReviewReader:
             can_mark=bool(person.name),
             can_decide=can_decide(person),
             empty=empty,
+            reports=reports,
             **_navigation(query, left),
         )
+
+    async def _reports(
+        self, connection: AsyncConnection, person: SignedIn, query: ReviewQuery
+    ) -> tuple[StoredReport, ...]:
+        """Return the newest reported misses for the tab that shows them."""
+        if query.severity is not Severity.MISSED:
+            return ()
+        return await report_page(connection, device_id=query.device, site=query.site, sites=person.sites, size=REPORTS)
 
     async def changes(
         self, person: SignedIn, query: ReviewQuery, since: int, shown: Mapping[int, str], snapshots: Snapshots
@@ -112,6 +129,9 @@ class ReviewReader:
             found = await items_by_number(connection, [number], actor, person.sites)
             members = await member_rows(connection, number, SHOWN_MEMBERS) if found else ()
             history = await decisions_on(connection, number) if found else []
+            classes = await listed_classes(connection)
+            muted_by = found[0].muted_by if found else None
+            mute = (await mutes_by_number(connection, [muted_by])).get(muted_by) if muted_by is not None else None
         if not found:
             return 404, render("review/panel.html", item=None, number=number)
         html = render(
@@ -120,6 +140,9 @@ class ReviewReader:
             number=number,
             members=[member_view(row) for row in members],
             history=[_decision(decision) for decision in history],
+            classes=[each.name for each in classes],
+            mute=mute,
+            where=where_words(mute.pattern) if mute is not None else "",
             can_mark=bool(person.name),
             can_decide=can_decide(person),
         )
@@ -141,12 +164,14 @@ def can_decide(person: SignedIn) -> bool:
     return bool(person.name) and person.role.covers(UserRole.OPERATOR)
 
 
-def filter_choices(query: ReviewQuery) -> list[dict[str, Any]]:
+def filter_choices(query: ReviewQuery, classes: Sequence[str]) -> list[dict[str, Any]]:
     """Return the drop-down filters: name, label and (value, text) of each option, the first one without restriction."""
+    names = [*classes, *({query.defect_class} - {"", *classes})]
     odds = [(str(value), f"1 in {value:,}") for value in ODDS]
     states = [("" if state is ItemState.LEFT else state.value, words) for state, words in STATES.items()]
     return [
         {"name": "state", "label": "Show", "options": states},
+        {"name": "defect_class", "label": "Class", "options": [("", "Any class"), *((name, name) for name in names)]},
         {"name": "odds", "label": "Odder than", "options": [("", "Any oddness"), *odds]},
         {
             "name": "modality",
@@ -174,6 +199,15 @@ def _navigation(query: ReviewQuery, left: LeftCounts) -> dict[str, Any]:
         }
         for severity, words in TABS.items()
     ]
+    muted = {
+        "name": MUTED,
+        "words": "Muted",
+        "more": "",
+        "left": f"{MAX_MUTED}+" if left.muted >= MAX_MUTED else left.muted,
+        "address": query.address(tab=MUTED),
+        "is_chosen": query.is_muted,
+    }
+    tabs.append(muted)
     sites = _places(query, "site", left.by_site)
     return {
         "tabs": tabs,
@@ -201,4 +235,5 @@ def _decision(decision: StoredDecision) -> dict[str, Any]:
     words = DECISION_WORDS[decision.decision] if decision.decision is not None else ""
     if decision.undoes is not None:
         words = f"undone: {words}" if words else "undone"
+    words += f", {decision.defect_class}" if decision.defect_class else ""
     return {"words": words, "author": decision.author, "at_s": decision.at_s, "note": decision.note}

@@ -9,9 +9,11 @@ from cloud.accounts.identity import ANYBODY, SignedIn, signed_in
 from cloud.console.audience import Audiences
 from cloud.console.guidance import BundleProblems
 from cloud.console.page import page, part
+from cloud.console.review.mute_view import DAYS_WORDS, LIKENESS_WORDS, SCOPE_WORDS
 from cloud.console.review.query import ReviewQuery
 from cloud.console.review.reading import ReviewReader, can_decide, filter_choices
 from cloud.store import Store
+from cloud.store.defect_classes import listed_classes
 from cloud.store.review.counts import density
 from shared.errors import DataError
 
@@ -23,12 +25,12 @@ def review_router(store: Store, audiences: Audiences, bundle_problems: BundlePro
     """Return the page and its parts."""
     router = APIRouter(include_in_schema=False)
     reader = ReviewReader(store, bundle_problems)
-    _add_page(router, reader, audiences)
+    _add_page(router, reader, audiences, store)
     _add_parts(router, reader, store, audiences)
     return router
 
 
-def _add_page(router: APIRouter, reader: ReviewReader, audiences: Audiences) -> None:
+def _add_page(router: APIRouter, reader: ReviewReader, audiences: Audiences, store: Store) -> None:
     async def inbox(request: Request) -> str:
         summary = (await audiences.of(request).snapshots.newest()).summary
         return await reader.inbox(_person(request), ReviewQuery.parse(request.query_params), summary)
@@ -40,9 +42,13 @@ def _add_page(router: APIRouter, reader: ReviewReader, audiences: Audiences) -> 
 
         async def read() -> tuple[int, dict[str, Any]]:
             panel = (await reader.panel(person, query.opened))[1] if query.opened is not None else ""
-            return 200, {"inbox": await inbox(request), "panel": panel}
+            async with store.reading() as connection:
+                classes = [each.name for each in await listed_classes(connection)]
+            content = {"inbox": await inbox(request), "panel": panel, "class_names": classes}
+            return 200, content | {"choices": filter_choices(query, classes)}
 
-        values = {"query": query, "choices": filter_choices(query), "can_decide": can_decide(person)}
+        values = {"query": query, "can_decide": can_decide(person), "mute_scopes": SCOPE_WORDS}
+        values |= {"mute_likeness": LIKENESS_WORDS, "mute_days": DAYS_WORDS}
         return await page(request, audiences.of(request), "review/page.html", read, **values)
 
     @router.get("/parts/review")

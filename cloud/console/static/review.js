@@ -2,9 +2,11 @@
 // never moves by itself: new items are counted, and items that others decide change in place.
 import "./frame.js";
 import { follow, setProblem, start } from "./live.js";
+import { addMisses } from "./miss.js";
 import { fetchPart } from "./parts.js";
 import { Decisions } from "./review_decisions.js";
 import { addKeys } from "./review_keys.js";
+import { Labels } from "./review_labels.js";
 import { Selection } from "./review_selection.js";
 import { addSwipe } from "./review_swipe.js";
 import { showDay, showMonth } from "./review_time.js";
@@ -31,6 +33,7 @@ let lastChanges_ms = -Infinity;
 let failed = false;
 let selection = null;
 let decisions = null;
+let labels = null;
 let views = null;
 const ahead = new Map(); // panels that were fetched before they are opened
 
@@ -364,7 +367,19 @@ function begin() {
     chosen: () => chosen,
     reopen: (item) => open(item, { step: "none", again: true }),
     changed: changesSoon,
+    decided: (item) => labels.show(item),
   });
+  labels = new Labels({
+    page,
+    decisions,
+    panel: () => panel,
+    chosen: () => chosen,
+    muted: (words) => {
+      decisions.say(words);
+      load(work().dataset.address);
+    },
+  });
+  addMisses(() => load(work().dataset.address));
   views = addViews({ page, address: () => addressWith(""), reload: () => load(work().dataset.address) });
   page.addEventListener("click", onClick);
   page.addEventListener("focusin", (event) => {
@@ -406,6 +421,11 @@ function begin() {
     selection,
     chosenRow: () => rowOf(chosen),
     decisions,
+    labels,
+    nameClass: async () => {
+      if (!panel && chosen) await open(chosen);
+      labels.name();
+    },
     note: async () => {
       if (!panel && chosen) await open(chosen);
       panel?.querySelector(".r-note")?.focus();

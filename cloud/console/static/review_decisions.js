@@ -8,8 +8,8 @@ const MAX_VERDICTS = 5000;
 const TOAST_MS = 8000;
 
 export class Decisions {
-  constructor({ page, rows, rowOf, panel, selection, chosen, reopen, move, changed }) {
-    Object.assign(this, { page, rows, rowOf, panel, selection, chosen, reopen, move, changed });
+  constructor({ page, rows, rowOf, panel, selection, chosen, reopen, move, changed, decided }) {
+    Object.assign(this, { page, rows, rowOf, panel, selection, chosen, reopen, move, changed, decided });
     this.account = page?.dataset.account ?? "";
     this.shown = new Map(); // item: {decision, reviewed} that this page has given and the service may not have stored
     this.done = []; // steps to undo, the newest last
@@ -44,11 +44,13 @@ export class Decisions {
     const field = this.panel()?.querySelector(".r-note");
     const isOpen = items.length === 1 && this.panel()?.dataset.item === items[0];
     const note = isOpen ? field?.value.trim() ?? "" : "";
+    const defectClass = decision === "real" ? which.defectClass ?? "" : "";
+    const ofClass = defectClass && { defect_class: defectClass };
     const entries = this.#chunks(items).map((chunk) => {
-      const body = { items: chunk.map((item) => ({ item: Number(item), seen: this.#seen(item) })), decision, note };
+      const body = { items: chunk.map((item) => ({ item: Number(item), seen: this.#seen(item) })), decision, note, ...ofClass };
       return this.outbox.add("decisions", body);
     });
-    this.#keep(entries, items, `${this.#name(items)}: ${WORDS[decision]}`);
+    this.#keep(entries, items, `${this.#name(items)}: ${WORDS[decision]}${defectClass && `, ${defectClass}`}`);
     if (items.length > 1) this.selection.all(false);
     else if (!which.only) this.#onward(items[0]);
   }
@@ -57,7 +59,8 @@ export class Decisions {
   noteAgain() {
     const panel = this.panel();
     const decided = panel?.querySelector(".r-decide [data-decide][aria-pressed=true]");
-    if (decided) this.decide(decided.dataset.decide, { fromPanel: true });
+    const defectClass = panel?.querySelector("[data-class][aria-pressed=true]")?.dataset.class;
+    if (decided) this.decide(decided.dataset.decide, { fromPanel: true, defectClass });
   }
 
   // Mark as reviewed for this person alone, or take that back.
@@ -114,6 +117,9 @@ export class Decisions {
     for (const button of panel.querySelectorAll(".r-decide [data-decide]")) {
       if (own.decision) button.setAttribute("aria-pressed", String(button.dataset.decide === own.decision));
     }
+    if (own.decision) {
+      for (const button of panel.querySelectorAll("[data-class]")) button.setAttribute("aria-pressed", String(button.dataset.class === own.defectClass));
+    }
     panel.querySelector(".r-decide [data-mark]")?.setAttribute("aria-pressed", String(Boolean(own.decision || own.reviewed)));
   }
 
@@ -163,7 +169,7 @@ export class Decisions {
     for (const each of body.items ?? []) {
       const item = String(each.item ?? each);
       const before = this.shown.get(item);
-      if (kind === "decisions") this.shown.set(item, { decision: body.decision, number: before?.number });
+      if (kind === "decisions") this.shown.set(item, { decision: body.decision, defectClass: body.defect_class, number: before?.number });
       else if (kind === "marks") this.shown.set(item, { ...before, reviewed: body.reviewed });
     }
   }
@@ -188,6 +194,7 @@ export class Decisions {
     }
     this.mark();
     this.changed();
+    if (entry.kind === "decisions" && items.length) this.decided(items.at(-1).item);
     if (entry.kind === "undo" && items.some(({ item }) => String(item) === this.panel()?.dataset.item)) this.reopen(this.panel().dataset.item);
   }
 
@@ -231,6 +238,10 @@ export class Decisions {
     return this.rowOf(items[0])?.querySelector(".r-open")?.textContent ?? `Item ${items[0]}`;
   }
 
+  say(words) {
+    this.#say(words);
+  }
+
   #say(words, canUndo = false) {
     clearTimeout(this.toastTimer);
     const text = document.createElement("span");
@@ -258,11 +269,11 @@ export class Decisions {
 
 const itemsOf = (entry) => (entry.body.items ?? []).map((each) => each.item ?? each);
 
-function markRow(row, { decision, reviewed }) {
+function markRow(row, { decision, defectClass, reviewed }) {
   row.classList.toggle("r-done", Boolean(decision || reviewed));
   const chip = document.createElement("span");
   chip.className = decision ? `r-chip k-${decision}` : "r-chip";
-  chip.textContent = decision ? WORDS[decision] : "reviewed";
+  chip.textContent = decision ? WORDS[decision] + (defectClass ? ` · ${defectClass}` : "") : "reviewed";
   const who = document.createElement("small");
   who.textContent = decision ? "you" : "";
   row.querySelector(".r-state").replaceChildren(...(decision || reviewed ? [who, chip] : []));

@@ -55,7 +55,14 @@ function onKey(event, actions) {
   } else if (key === "Enter" && !target.closest("button, .r-side a, .r-tabs a, .r-member, .r-more, .r-new, .r-panel a")) {
     event.preventDefault();
     actions.open();
-  } else if (key >= "1" && key <= "4") actions.tab(Number(key) - 1);
+  } else if (event.shiftKey && /^Digit[1-9]$/.test(event.code)) actions.labels.choose(Number(event.code.at(-1)) - 1);
+  else if (key === "c") {
+    event.preventDefault();
+    actions.nameClass();
+  } else if (key === "m") {
+    event.preventDefault();
+    actions.labels.mute();
+  } else if (key >= "1" && key <= "5") actions.tab(Number(key) - 1);
   else if (key === "g") actions.top();
   else if (key === "h") toggleHeatmap();
   else if (key in PAGES && !inPanel && !list.contains(target)) {

@@ -37,9 +37,9 @@ def verdict_router(verdicts: VerdictReader, audiences: Audiences, *, share_days:
         async def read() -> tuple[int, dict[str, Any]]:
             days = share_days if may_share(request) else 0.0
             status, html = await verdict_html(verdicts, _uuid(sample_id), whole_page=True, share_days=days)
-            return status, {"verdict": html}
+            return status, {"verdict": html, "can_report": status == 200 and may_share(request)}
 
-        return await page(request, audiences.of(request), "why/page.html", read)
+        return await page(request, audiences.of(request), "why/page.html", read, sample_id=sample_id)
 
     @router.get("/parts/verdict/{sample_id}")
     async def verdict_part(sample_id: str, whole_page: bool = False) -> HTMLResponse:
