@@ -14,7 +14,7 @@ ON_ALL_CORES := --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 # The tests start hundreds of processes. Without bytecode on disk, each one compiles every module again.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo test test-long check bench soak proto format clean
+.PHONY: demo test test-long check bench soak screenshots proto format clean
 
 demo: .venv/demo.installed  ## run the whole system on this machine; options in ARGS="--headless --seconds 120"
 	.venv/bin/vedette demo $(ARGS)
@@ -38,6 +38,9 @@ bench: .venv/dev.installed  ## run the benchmarks; select with ARGS="NAME ..."
 SOAK_MINUTES ?= 30
 soak: .venv/dev.installed  ## run the agent on an unreliable link for SOAK_MINUTES (30); ARGS="--json FILE --picture FILE"
 	.venv/bin/python -m tests.system.soak --minutes $(SOAK_MINUTES) $(ARGS)
+
+screenshots: .venv/dev.installed  ## make the pictures of the console's pages in docs/images/console
+	.venv/bin/python -m scripts.capture_console
 
 proto: .venv/dev.installed  ## generate the protobuf modules
 	.venv/bin/python scripts/generate_protobuf.py
