@@ -81,6 +81,13 @@ class AnalysisSettings(Settings):
     batch_size: int = Field(
         default=64, ge=1, le=4096, title="Batch size", description="largest number of samples judged at once"
     )
+    batch_s: float = Field(
+        default=600.0,
+        ge=1,
+        le=86_400,
+        title="Batch time",
+        description="seconds that a batch, or loading a bundle, may take before the process that judges is replaced",
+    )
     false_alarm_rate: float = Field(
         default=0.01,
         gt=0,

@@ -66,6 +66,7 @@ class AnalysisChild:
             on_failure=self._on_failure,
             on_readiness=self._on_readiness,
             on_lost=self._on_readiness,
+            takes_events=start.takes_events,
         )
         self._part = AnalysisPart(
             store,
@@ -115,7 +116,7 @@ class AnalysisChild:
     async def _report_alive(self) -> None:
         await self._on_readiness()
         while True:
-            self._link.send(analysis_pb2.AnalysisReport(alive=True))
+            self._link.send(analysis_pb2.AnalysisReport(alive=True, busy_s=self._part.busy_s))
             await asyncio.sleep(ALIVE_S)
 
     def _on_judged(self, judged: JudgedSamples) -> None:
@@ -142,7 +143,7 @@ async def _run(end: socket.socket, record: int) -> int:
     command = analysis_pb2.AnalysisCommand.FromString(data)
     start = AnalysisStart.model_validate_json(command.start)
     async with open_store(start.location, actor=SERVICE_ACTOR, claimant=start.claimant) as store:
-        isolation = Isolation(record, set(start.alone), frozenset(start.condemned))
+        isolation = Isolation(record, start.alone, frozenset(start.condemned))
         child = AnalysisChild(link, start, store, isolation)
         skip_loaded_objects()
         return await child.run()

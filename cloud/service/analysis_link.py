@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
+from uuid import UUID
 
 from google.protobuf.message import DecodeError, Message
 from pydantic import BaseModel
@@ -30,7 +31,8 @@ class AnalysisStart(BaseModel):
     """Options of an analysis process; `trusted_key` is an Ed25519 public key as hexadecimal digits.
 
     `claimant`: name under which it claims samples, the same for its successors, which so go on with its samples.
-    `alone`, `condemned`: numbers of samples that may end it, and that have: see `cloud.serving.isolation`.
+    `takes_events`: whether reports of judged samples shall hold their events. `alone`, `condemned`: samples that may
+    end it, and that have: see `cloud.serving.isolation`.
     """
 
     settings: AnalysisSettings
@@ -38,8 +40,9 @@ class AnalysisStart(BaseModel):
     trusted_key: str
     claimant: str
     tracing_endpoint: str
-    alone: list[int] = []
-    condemned: list[int] = []
+    takes_events: bool = True
+    alone: set[UUID] = set()
+    condemned: list[UUID] = []
 
 
 class AnalysisLink:

@@ -61,7 +61,7 @@ class AnalysisPart:
         workers = Worker("analysis", on_crash=on_crash), Worker("decoding", on_crash=on_crash)
         slow_worker = Worker("slow-analysis", SLOW_NICENESS, on_crash=on_crash)
         slow_workers = slow_worker, Worker("slow-decoding", SLOW_NICENESS, on_crash=on_crash)
-        self._workers = *workers, *slow_workers
+        self._workers, self._decoders = (*workers, *slow_workers), (workers[1], slow_workers[1])
         self._analyses = AnalysisCache(
             self._open_bundle,
             self._load,
@@ -99,6 +99,14 @@ class AnalysisPart:
     def problem(self) -> str:
         """Reason why no sample can be judged; empty otherwise."""
         return self._replicas.problem if self._replicas else ""
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds for which a thread has been in the same batch, or loads the same bundle; 0 while all wait.
+
+        Where replicas judge, threads wait for them, and they are replaced by themselves: only decoding counts.
+        """
+        return max(worker.busy_s for worker in (self._decoders if self._replicas else self._workers))
 
     async def metrics_page(self) -> bytes:
         """Return the metrics of the analysis in the text format of Prometheus."""
@@ -146,7 +154,8 @@ class AnalysisPart:
     def _judged(self, judged: Judged, written: Sequence[WrittenEvent], seconds: float) -> None:
         now_s = time.time()
         loads = loads_of(waiting for waiting, _ in judged)
-        self._listener.on_judged(JudgedSamples(loads, pushed_events(written), seconds))
+        events = pushed_events(written) if self._listener.takes_events else []
+        self._listener.on_judged(JudgedSamples(loads, events, seconds))
         for waiting, verdict in judged:
             self._metrics.verdicts.labels(verdict.decision.value).inc()
             self._metrics.verdict_seconds.observe(max(0.0, now_s - waiting.received_at_s))

@@ -33,7 +33,8 @@ class AnalysisListener:
 
     `on_judged` is called after verdicts were stored; `on_doubles` when samples that wait turn out to have been sent
     twice; `on_failure` for each error that is retried; `on_readiness` after each change of `problem`. `on_lost` is
-    called when reports of the first two kinds may be lost: the waiting samples must be counted again.
+    called when reports of the first two kinds may be lost: the waiting samples must be counted again. `takes_events`:
+    whether `on_judged` needs the events, which a process without devices does not.
     """
 
     on_judged: Callable[[JudgedSamples], None]
@@ -41,6 +42,7 @@ class AnalysisListener:
     on_failure: Callable[[Exception], None]
     on_readiness: Callable[[], Awaitable[None]]
     on_lost: Callable[[], Awaitable[None]]
+    takes_events: bool = True
 
 
 class AnalysisPort(Protocol):

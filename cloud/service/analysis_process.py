@@ -1,7 +1,8 @@
 """Analysis of a service in a child process: networks and ingest do not wait for one another's interpreter.
 
 PyTorch takes and gives the interpreter's lock hundreds of times for a batch. The child works on the same store and
-reports what the service must know. One that ends or does not answer is replaced; its samples still wait in the store.
+reports what the service must know. One that ends, does not answer, or makes no progress with a batch is replaced; its
+samples still wait in the store.
 """
 
 import asyncio
@@ -9,7 +10,6 @@ import contextlib
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -24,7 +24,7 @@ from cloud.service.analysis_link import (
     parsed_report,
 )
 from cloud.service.analysis_port import AnalysisListener
-from cloud.serving.isolation import Suspects, recorded
+from cloud.service.crash_record import CrashRecord
 from cloud.serving.replicas.replica_set import STARTING, check_ray_installed
 from cloud.settings import CloudSettings
 from shared.backoff import Backoff
@@ -65,9 +65,10 @@ class AnalysisProcess:
             trusted_key=trusted_key.public_bytes_raw().hex(),
             claimant=claimant,
             tracing_endpoint=settings.tracing.endpoint,
+            takes_events=listener.takes_events,
         )
-        self._listener, self._silent_s = listener, silent_s
-        self._suspects = Suspects()
+        self._listener, self._silent_s, self._batch_s = listener, silent_s, settings.analysis.batch_s
+        self._record = CrashRecord(settings.data_dir)
         self._process: subprocess.Popen[bytes] | None = None
         self._link: AnalysisLink | None = None
         self._metrics: asyncio.Future[bytes] | None = None
@@ -124,26 +125,27 @@ class AnalysisProcess:
         """End the child; waits for a running calculation only a moment. Blocking."""
         if self._process is not None:
             _ended(self._process, EXIT_S)
+        self._record.close()
 
     async def _run_child(self) -> str:
         """Run one child to its end; return how it ended."""
         own_end, other_end = socket.socketpair()
-        with own_end, other_end, tempfile.TemporaryFile() as record:
+        with own_end, other_end:
             try:
-                process = self._process = _started(other_end, record.fileno())
+                process = self._process = _started(other_end, self._record.descriptor)
             except OSError as error:
                 return f"cannot be started ({error.strerror})"
             other_end.close()  # or the child's end would not be seen
             reason = await self._follow(process, own_end)
             code = await asyncio.to_thread(_ended, process, EXIT_S)  # no two children judge at once
-            self._suspects.note_end(recorded(record.fileno()))
+            self._record.note_end()
         return reason or _end_of(code)
 
     async def _follow(self, process: subprocess.Popen[bytes], own_end: socket.socket) -> str:
         """Take the reports of a child until it ends; return how it broke the rules, empty if it just ended."""
         link = self._link = await AnalysisLink.over(own_end)
         try:
-            suspects = {"alone": sorted(self._suspects.alone), "condemned": self._suspects.condemned}
+            suspects = {"alone": self._record.suspects.alone, "condemned": self._record.suspects.condemned}
             start = self._start_message.model_copy(update=suspects)
             link.send(analysis_pb2.AnalysisCommand(start=start.model_dump_json()))
             while True:
@@ -151,7 +153,11 @@ class AnalysisProcess:
                     data = await link.receive()
                 if data is None:
                     return ""
-                await self._take(parsed_report(data))
+                report = parsed_report(data)
+                if report.busy_s > self._batch_s:
+                    process.kill()
+                    return f"made no progress with a batch for {self._batch_s:g} s"
+                await self._take(report)
         except ConnectionFailedError as error:
             process.kill()
             return f"was ended ({error})"

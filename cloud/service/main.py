@@ -16,11 +16,10 @@ from cloud.jobs.desk import TrainingDesk
 from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import StreamingApp
-from cloud.service.load_analysis import LoadAnalysis, loader
+from cloud.service.load_analysis import LoadAnalysis
 from cloud.service.process import Service
 from cloud.service.roles import Role, check_role
 from cloud.service.trusted_key import trusted_key_for_service
-from cloud.serving.switch_interval import shorten_switch_interval
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.registry import Registry
@@ -37,8 +36,7 @@ _LOG = EventLog("service")
 def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, role: Role = Role.ALL) -> None:
     """Run until SIGTERM or SIGINT; raises the error that prevents the start or ends the service.
 
-    `load_analysis`: makes the analysis of a bundle, in this process; None for the bundle's own, which the role `all`
-    runs in a child process.
+    `load_analysis`: makes the analysis of a bundle, in this process; None for the bundle's own, in a child process.
     """
     configure(libraries=True)
     check_role(role, settings)
@@ -47,10 +45,6 @@ def serve(settings: CloudSettings, load_analysis: LoadAnalysis | None = None, ro
     limits = settings.limits
     raise_file_limit(limits.connections + limits.enrolment_connections + limits.console_connections + RESERVED_FILES)
     with service_lock(settings.data_dir, shared=role is not Role.ALL):
-        if load_analysis is None and role is not Role.ALL:
-            load_analysis = loader(settings.analysis)
-        if role is Role.ANALYSIS:
-            shorten_switch_interval()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_run(settings, authority, key, load_analysis, role))
         # All data is on disk. Unloading PyTorch takes long, and a running calculation cannot be interrupted: its

@@ -121,19 +121,22 @@ class Service:
             on_failure=self._on_failure,
             on_readiness=self._on_readiness,
             on_lost=self._count_again,
+            takes_events=self._role.serves_devices,
         )
         settings = self._settings
+        part: AnalysisPort
         if load_analysis is None:
-            return AnalysisProcess(settings, self._trusted_key, self.store.claimant, listener)
-        part = AnalysisPart(
-            self.store,
-            self.registry,
-            settings.analysis,
-            settings.store,
-            listener,
-            load_analysis=load_analysis,
-            spans=self._spans,
-        )
+            part = AnalysisProcess(settings, self._trusted_key, self.store.claimant, listener)
+        else:
+            part = AnalysisPart(
+                self.store,
+                self.registry,
+                settings.analysis,
+                settings.store,
+                listener,
+                load_analysis=load_analysis,
+                spans=self._spans,
+            )
         if not self._role.serves_devices:
             self.store.call_on_change(part.wake)
         return part

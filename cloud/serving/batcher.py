@@ -146,7 +146,7 @@ class Batcher:
         if doubles := await unpack_next(self._store, limit, under_way):
             self._on_doubles(doubles)
         window = await waiting_samples(self._store, limit, under_way)
-        if doubtful := [item for item in window if item.number in self._isolation.alone]:
+        if doubtful := [item for item in window if item.sample_id in self._isolation.alone]:
             return await self._submit_alone(doubtful), False
         until_s = time.monotonic() + WINDOW_S
         slow: list[tuple[Batch, str]] = []
@@ -176,7 +176,7 @@ class Batcher:
             await self._lane.wait_until_idle()
             await self._lane.submit(Batch([item], is_full=False), await self._bundle_of(item.edge_bundle_id))
             await self._lane.wait_until_idle()
-            self._isolation.alone.discard(item.number)
+            self._isolation.alone.discard(item.sample_id)
         return len(doubtful)
 
     async def _bundle_of(self, edge_bundle_id: str) -> str | None:

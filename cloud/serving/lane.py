@@ -159,14 +159,14 @@ class Lane:
             yield _undecided(batch.samples, str(error), bundle_id)
             return
         samples, isolation = batch.samples, self._judging.isolation
-        if condemned := [waiting for waiting in samples if waiting.number in isolation.condemned]:
+        if condemned := [waiting for waiting in samples if waiting.sample_id in isolation.condemned]:
             yield _undecided(condemned, ENDS_PROCESS, bundle_id)
-            samples = [waiting for waiting in samples if waiting.number not in isolation.condemned]
+            samples = [waiting for waiting in samples if waiting.sample_id not in isolation.condemned]
         payloads = await load_payloads(self._store, [waiting.number for waiting in samples])
         for chunk in chunks_of(samples, payloads):
             part = _Part(bundle_id, [waiting for waiting, _ in chunk], judge)
             fitting = [pair for pair in chunk if pair[0].modality is modality]
-            with isolation.under_way([waiting.number for waiting, _ in fitting]):
+            with isolation.under_way([waiting.sample_id for waiting, _ in fitting]):
                 part.decoded = await run_in_halves(self._decoder, decode_batch, fitting, _unreadable)
             part.judged = [
                 (
@@ -186,7 +186,7 @@ class Lane:
             part.started_s = time.monotonic()
             try:
                 if part.judge is not None:
-                    with self._judging.isolation.under_way([item.waiting.number for item in part.decoded]):
+                    with self._judging.isolation.under_way([item.waiting.sample_id for item in part.decoded]):
                         verdicts = await self._judge(part.judge, part.decoded, part.bundle_id)
                     part.judged += zip((item.waiting for item in part.decoded), verdicts, strict=True)
                     part.decoded.clear()  # the values take the most memory
@@ -212,7 +212,9 @@ class Lane:
             adaptive_depth=settings.adaptive_depth,
         )
         try:
-            verdicts, seconds = await self._worker.run(_judge_in_batches, judging, decoded, settings.batch_size)
+            verdicts, seconds = await self._worker.run(
+                _judge_in_batches, judging, decoded, settings.batch_size, self._worker.made_progress
+            )
         except WorkerCrashedError:
             return await run_in_halves(
                 self._worker, judging, decoded, lambda item, error: crashed(item.waiting, error, bundle_id)
@@ -251,16 +253,20 @@ class Lane:
 
 
 def _judge_in_batches(
-    judging: Callable[[Sequence[Decoded]], list[Verdict]], decoded: Sequence[Decoded], batch_size: int
+    judging: Callable[[Sequence[Decoded]], list[Verdict]],
+    decoded: Sequence[Decoded],
+    batch_size: int,
+    on_progress: Callable[[], None],
 ) -> tuple[list[Verdict], float]:
     """Return the verdicts of all samples, judged `batch_size` at once, and the seconds they took. Blocking.
 
     These are the thread's own seconds where it computes and other processes use the cores, too: batches that became
-    small with the load would add to it.
+    small with the load would add to it. `on_progress` is called after each `batch_size` samples.
     """
     started_s, started_cpu_s, verdicts = time.perf_counter(), time.thread_time(), list[Verdict]()
     for start in range(0, len(decoded), batch_size):
         verdicts += judging(decoded[start : start + batch_size])
+        on_progress()
     seconds, own_s = time.perf_counter() - started_s, time.thread_time() - started_cpu_s
     return verdicts, own_s if own_s > COMPUTING_SHARE * seconds else seconds
 

@@ -5,6 +5,7 @@ import os
 import queue
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
@@ -44,7 +45,18 @@ class Worker:
     def __init__(self, name: str, niceness: int = 0, on_crash: Callable[[], None] = lambda: None) -> None:
         self._name, self._niceness, self._on_crash = name, niceness, on_crash
         self._queue: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._since_s: float | None = None
         self._start(None)
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds since the current call began, or last made progress; 0 without one."""
+        since_s = self._since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
+
+    def made_progress(self) -> None:
+        """Note that the current call has done a part of its work; called from the thread."""
+        self._since_s = time.monotonic()
 
     async def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call the function in the thread; return its result or raise its exception.
@@ -74,9 +86,13 @@ class Worker:
         self._set_priority()
         call = first or self._queue.get()
         while call is not None:
-            if not call.is_cancelled() and not _answer(call):
-                self._restart(call)
-                return
+            if not call.is_cancelled():
+                self.made_progress()
+                has_answered = _answer(call)
+                self._since_s = None
+                if not has_answered:
+                    self._restart(call)
+                    return
             call = self._queue.get()
 
     def _restart(self, call: _Call) -> None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vedette/v1/analysis.proto\x12\nvedette.v1\"P\n\x0f\x41nalysisCommand\x12\x0f\n\x05start\x18\x01 \x01(\tH\x00\x12\x0e\n\x04wake\x18\x02 \x01(\x08H\x00\x12\x11\n\x07metrics\x18\x03 \x01(\x08H\x00\x42\t\n\x07\x63ommand\"\xdc\x01\n\x0e\x41nalysisReport\x12\x0f\n\x05\x61live\x18\x01 \x01(\x08H\x00\x12+\n\x06judged\x18\x02 \x01(\x0b\x32\x19.vedette.v1.JudgedSamplesH\x00\x12,\n\x07\x64oubles\x18\x03 \x01(\x0b\x32\x19.vedette.v1.DoubleSamplesH\x00\x12\x11\n\x07problem\x18\x04 \x01(\tH\x00\x12.\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1b.vedette.v1.AnalysisFailureH\x00\x12\x11\n\x07metrics\x18\x06 \x01(\x0cH\x00\x42\x08\n\x06report\"p\n\rJudgedSamples\x12%\n\x05loads\x18\x01 \x03(\x0b\x32\x16.vedette.v1.DeviceLoad\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.vedette.v1.PushedEvent\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\"X\n\nDeviceLoad\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x04\x12\x15\n\rdecoded_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07\x66oreign\x18\x04 \x01(\x04\"6\n\rDoubleSamples\x12%\n\x05loads\x18\x01 \x03(\x0b\x32\x16.vedette.v1.DeviceLoad\"?\n\x0bPushedEvent\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x04\x12\r\n\x05\x65vent\x18\x03 \x01(\x0c\"3\n\x0f\x41nalysisFailure\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nis_storage\x18\x02 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19vedette/v1/analysis.proto\x12\nvedette.v1\"P\n\x0f\x41nalysisCommand\x12\x0f\n\x05start\x18\x01 \x01(\tH\x00\x12\x0e\n\x04wake\x18\x02 \x01(\x08H\x00\x12\x11\n\x07metrics\x18\x03 \x01(\x08H\x00\x42\t\n\x07\x63ommand\"\xec\x01\n\x0e\x41nalysisReport\x12\x0f\n\x05\x61live\x18\x01 \x01(\x08H\x00\x12+\n\x06judged\x18\x02 \x01(\x0b\x32\x19.vedette.v1.JudgedSamplesH\x00\x12,\n\x07\x64oubles\x18\x03 \x01(\x0b\x32\x19.vedette.v1.DoubleSamplesH\x00\x12\x11\n\x07problem\x18\x04 \x01(\tH\x00\x12.\n\x07\x66\x61ilure\x18\x05 \x01(\x0b\x32\x1b.vedette.v1.AnalysisFailureH\x00\x12\x11\n\x07metrics\x18\x06 \x01(\x0cH\x00\x12\x0e\n\x06\x62usy_s\x18\x07 \x01(\x01\x42\x08\n\x06report\"p\n\rJudgedSamples\x12%\n\x05loads\x18\x01 \x03(\x0b\x32\x16.vedette.v1.DeviceLoad\x12\'\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x17.vedette.v1.PushedEvent\x12\x0f\n\x07seconds\x18\x03 \x01(\x01\"X\n\nDeviceLoad\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0f\n\x07samples\x18\x02 \x01(\x04\x12\x15\n\rdecoded_bytes\x18\x03 \x01(\x04\x12\x0f\n\x07\x66oreign\x18\x04 \x01(\x04\"6\n\rDoubleSamples\x12%\n\x05loads\x18\x01 \x03(\x0b\x32\x16.vedette.v1.DeviceLoad\"?\n\x0bPushedEvent\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x0e\n\x06\x63ursor\x18\x02 \x01(\x04\x12\r\n\x05\x65vent\x18\x03 \x01(\x0c\"3\n\x0f\x41nalysisFailure\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nis_storage\x18\x02 \x01(\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,15 +34,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ANALYSISCOMMAND']._serialized_start=41
   _globals['_ANALYSISCOMMAND']._serialized_end=121
   _globals['_ANALYSISREPORT']._serialized_start=124
-  _globals['_ANALYSISREPORT']._serialized_end=344
-  _globals['_JUDGEDSAMPLES']._serialized_start=346
-  _globals['_JUDGEDSAMPLES']._serialized_end=458
-  _globals['_DEVICELOAD']._serialized_start=460
-  _globals['_DEVICELOAD']._serialized_end=548
-  _globals['_DOUBLESAMPLES']._serialized_start=550
-  _globals['_DOUBLESAMPLES']._serialized_end=604
-  _globals['_PUSHEDEVENT']._serialized_start=606
-  _globals['_PUSHEDEVENT']._serialized_end=669
-  _globals['_ANALYSISFAILURE']._serialized_start=671
-  _globals['_ANALYSISFAILURE']._serialized_end=722
+  _globals['_ANALYSISREPORT']._serialized_end=360
+  _globals['_JUDGEDSAMPLES']._serialized_start=362
+  _globals['_JUDGEDSAMPLES']._serialized_end=474
+  _globals['_DEVICELOAD']._serialized_start=476
+  _globals['_DEVICELOAD']._serialized_end=564
+  _globals['_DOUBLESAMPLES']._serialized_start=566
+  _globals['_DOUBLESAMPLES']._serialized_end=620
+  _globals['_PUSHEDEVENT']._serialized_start=622
+  _globals['_PUSHEDEVENT']._serialized_end=685
+  _globals['_ANALYSISFAILURE']._serialized_start=687
+  _globals['_ANALYSISFAILURE']._serialized_end=738
 # @@protoc_insertion_point(module_scope)

@@ -17,20 +17,22 @@ class AnalysisCommand(_message.Message):
     def __init__(self, start: _Optional[str] = ..., wake: _Optional[bool] = ..., metrics: _Optional[bool] = ...) -> None: ...
 
 class AnalysisReport(_message.Message):
-    __slots__ = ("alive", "judged", "doubles", "problem", "failure", "metrics")
+    __slots__ = ("alive", "judged", "doubles", "problem", "failure", "metrics", "busy_s")
     ALIVE_FIELD_NUMBER: _ClassVar[int]
     JUDGED_FIELD_NUMBER: _ClassVar[int]
     DOUBLES_FIELD_NUMBER: _ClassVar[int]
     PROBLEM_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
     alive: bool
     judged: JudgedSamples
     doubles: DoubleSamples
     problem: str
     failure: AnalysisFailure
     metrics: bytes
-    def __init__(self, alive: _Optional[bool] = ..., judged: _Optional[_Union[JudgedSamples, _Mapping]] = ..., doubles: _Optional[_Union[DoubleSamples, _Mapping]] = ..., problem: _Optional[str] = ..., failure: _Optional[_Union[AnalysisFailure, _Mapping]] = ..., metrics: _Optional[bytes] = ...) -> None: ...
+    busy_s: float
+    def __init__(self, alive: _Optional[bool] = ..., judged: _Optional[_Union[JudgedSamples, _Mapping]] = ..., doubles: _Optional[_Union[DoubleSamples, _Mapping]] = ..., problem: _Optional[str] = ..., failure: _Optional[_Union[AnalysisFailure, _Mapping]] = ..., metrics: _Optional[bytes] = ..., busy_s: _Optional[float] = ...) -> None: ...
 
 class JudgedSamples(_message.Message):
     __slots__ = ("loads", "events", "seconds")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cloud.analysis_settings import AnalysisSettings
 from cloud.service.analysis_link import (
     EVENT_BYTES,
     MAX_FRAME_BYTES,
@@ -109,6 +110,47 @@ async def test_a_sample_that_ends_the_analysis_process_is_undecided_and_the_othe
     assert verdicts.keys() == {sample.sample_id for sample in sent}
     assert undecided == [faulty]
     assert verdicts[faulty].reason == ENDS_PROCESS
+
+
+HANGING = """
+import sys
+if "cloud.service.analysis_child" in sys.orig_argv:
+    import threading
+    from cloud.service import load_analysis
+    from shared.samples import Decision, Verdict, new_sample_id
+    class Judge:
+        def judge(self, values, crops=()):
+            if any(float(row[0]) == MARK for row in values):
+                threading.Event().wait()  # without the interpreter's lock: the event loop goes on
+            return [Verdict(new_sample_id(), Decision.NORMAL, p_value=0.5) for _ in values]
+    load_analysis.loader = lambda settings: lambda bundle: Judge()
+"""
+
+
+async def test_a_sample_whose_calculation_never_ends_is_undecided_and_the_others_are_judged(
+    tmp_path, biopsies, monkeypatch
+):
+    rows = biopsies.normal[:8].copy()
+    rows[3][0] = 12345.0
+    sent = [message(values) for values in rows]
+    (tmp_path / "sitecustomize.py").write_text(HANGING.replace("MARK", "12345.0"))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    settings = settings_for(tmp_path, analysis=AnalysisSettings(batch_s=1))
+    problems = set()
+    async with running(settings, biopsies.key, load_analysis=None) as cloud:
+        await cloud.service.registry.publish(biopsies.bundle)
+        device = await cloud.device()
+        watching = asyncio.create_task(device.verdicts(len(sent), timeout_s=120))
+        await device.submit(sent)
+        while not watching.done():
+            problems.add(cloud.service.readiness()["analysis"])
+            await asyncio.sleep(0.05)
+        verdicts = await watching
+    undecided = [key for key, verdict in verdicts.items() if verdict.decision == sample_pb2.DECISION_UNDECIDED]
+    assert verdicts.keys() == {sample.sample_id for sample in sent}
+    assert undecided == [sent[3].sample_id]
+    assert verdicts[undecided[0]].reason == ENDS_PROCESS
+    assert "the analysis process made no progress with a batch for 1 s and is started again" in problems
 
 
 async def test_an_analysis_process_that_hangs_is_replaced_and_ends_with_its_service(tmp_path, biopsies):

@@ -3,8 +3,11 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 
@@ -12,13 +15,15 @@ import pytest
 from sqlalchemy import func, select
 
 from cloud.service.roles import Role
+from cloud.serving.isolation import ENDS_PROCESS
 from cloud.store.judging import waiting_samples
 from cloud.store.registry import publish_to
 from cloud.store.schema import claims
 from shared.errors import FileLockedError
 from shared.file_lock import FileLock
 from tests.cloud.service.harness import message, running, settings_for
-from tests.cloud.service.served import call, write_settings
+from tests.cloud.service.served import VEDETTE, call, write_settings
+from vedette.v1 import sample_pb2
 
 
 @pytest.fixture
@@ -42,6 +47,77 @@ def analysis(folder, key, url: str, *, batch_s: float, claim_s: float):
     finally:
         process.kill()
         process.wait()
+
+
+ENDING = """
+import os, signal, sys
+if "cloud.service.analysis_child" in sys.orig_argv:
+    import cloud.store.engine
+    cloud.store.engine.CLAIM_S = 2.0
+    from cloud.serving import verdicts
+    plain = verdicts.decode_batch
+    def decode_batch(pairs):
+        if any(waiting.sample_id.hex == "SAMPLE" for waiting, _ in pairs):
+            for pid in PROCESSES:
+                os.kill(pid, signal.SIGKILL)
+        return plain(pairs)
+    verdicts.decode_batch = decode_batch
+elif "analysis" in sys.orig_argv:
+    import cloud.store.engine
+    cloud.store.engine.CLAIM_S = 2.0
+"""
+
+
+@contextlib.contextmanager
+def kept_running(command: list, log):
+    """A process that is started again when it ends, as systemd does it; yields the number of its ends."""
+    ends, ended, processes = [], threading.Event(), []
+
+    def keep() -> None:
+        while not ended.is_set():
+            with log.open("ab") as file:
+                processes.append(subprocess.Popen(command, stdout=file, stderr=file))
+            ends.append(processes[-1].wait())
+
+    keeping = threading.Thread(target=keep)
+    keeping.start()
+    try:
+        yield ends
+    finally:
+        ended.set()
+        processes[-1].terminate()
+        keeping.join()
+
+
+@pytest.mark.long
+@pytest.mark.system
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(("processes", "ends"), [("[os.getpid()]", 0), ("[os.getppid(), os.getpid()]", 3)])
+async def test_a_sample_that_ends_the_analysis_role_is_undecided_and_the_others_are_judged(
+    ingest, tmp_path, biopsies, postgres_url, monkeypatch, processes, ends
+):
+    """It ends the child, or, as where a container's memory is used up, the child together with its service."""
+    sent = [message(values) for values in biopsies.normal[:12]]
+    faulty = sent[5].sample_id
+    ending = ENDING.replace("SAMPLE", faulty.hex()).replace("PROCESSES", processes)
+    (tmp_path / "sitecustomize.py").write_text(ending)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    device = await ingest.device()
+    watching = asyncio.create_task(device.verdicts(len(sent), timeout_s=180))
+    await device.submit(sent)
+    folder = tmp_path / "analysis"
+    folder.mkdir()
+    config = write_settings(
+        folder, biopsies.key, store_url=postgres_url, data_dir=str(tmp_path / "data"), metrics_listen="127.0.0.1:0"
+    )
+    command = [VEDETTE, "cloud", "serve", "--role", "analysis", "--config", config]
+    with kept_running(command, folder / "log") as found:
+        verdicts = await watching
+        assert found == [-signal.SIGKILL] * ends
+    undecided = [key for key, verdict in verdicts.items() if verdict.decision == sample_pb2.DECISION_UNDECIDED]
+    assert verdicts.keys() == {sample.sample_id for sample in sent}
+    assert undecided == [faulty]
+    assert verdicts[faulty].reason == ENDS_PROCESS
 
 
 async def number_of_claims(store) -> int:

@@ -91,3 +91,18 @@ async def test_the_worker_returns_raises_and_survives_cancellation():
         await task
     assert await worker.run(lambda: "well") == "well"
     assert worker.stop(1)
+
+
+async def test_a_call_counts_as_busy_from_its_last_progress_on():
+    worker, going_on = Worker("test"), threading.Event()
+    assert worker.busy_s == 0
+    running = asyncio.create_task(worker.run(going_on.wait))
+    await asyncio.sleep(0.2)
+    assert worker.busy_s > 0.1
+    worker.made_progress()
+    assert worker.busy_s < 0.1
+    going_on.set()
+    assert await running
+    assert await worker.run(lambda: worker.busy_s) < 0.1
+    worker.stop(1)
+    assert worker.busy_s == 0
