@@ -7,7 +7,7 @@ class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-class Opinion(_Frozen):
+class MethodReport(_Frozen):
     """One method of a bundle. `kind`: "fused", "member", "baseline" or "screener".
 
     `weight`: share of a member in the fused p-value. `auroc`: on the labelled part of the training data, if there was
@@ -98,7 +98,7 @@ class BundleReport(_Frozen):
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
     problems: tuple[str, ...]
-    opinions: tuple[Opinion, ...]
+    opinions: tuple[MethodReport, ...]
     synthetic: tuple[SyntheticAnomalies, ...]
     artefacts: tuple[ArtefactReport, ...]
     resolution: Resolution | None

@@ -7,7 +7,7 @@ from cloud.bundle_report.figures import (
     ArtefactReport,
     BundleReport,
     GroupRuns,
-    Opinion,
+    MethodReport,
     Resolution,
     SyntheticAnomalies,
 )
@@ -63,7 +63,7 @@ def make_report(
     )
 
 
-def _opinions(manifest: Manifest, inside: Inside) -> list[Opinion]:
+def _opinions(manifest: Manifest, inside: Inside) -> list[MethodReport]:
     """Return all methods, the highest AUROC first; without labels the heaviest member first."""
     aurocs = {name: value for name, raw in _mapping(manifest.training.get("auroc")).items() if (value := _number(raw))}
     screeners = {artefact.name for artefact in manifest.artefacts}
@@ -71,19 +71,21 @@ def _opinions(manifest: Manifest, inside: Inside) -> list[Opinion]:
     kinds = {name: "member" if name in inside.weights else "baseline" for name in names} if inside.weights else {}
     baselines = {name: aurocs[name] for name, kind in kinds.items() if kind == "baseline" and name in aurocs}
     best = max(baselines, key=lambda name: baselines[name], default="")
-    found = [Opinion(name=name, kind="screener", auroc=aurocs.get(name)) for name in sorted(screeners & set(aurocs))]
+    found = [
+        MethodReport(name=name, kind="screener", auroc=aurocs.get(name)) for name in sorted(screeners & set(aurocs))
+    ]
     rated = [(FUSED, "fused"), *((name, kinds.get(name, "member")) for name in names)]
     for name, kind in rated:
         auroc = aurocs.get(name)
         is_below = bool(best) and kind in ("member", "fused") and auroc is not None and auroc < baselines[best]
         if name != FUSED or auroc is not None:
             weight = inside.weights.get(name)
-            found.append(Opinion(name=name, kind=kind, weight=weight, auroc=auroc, below=best if is_below else ""))
+            found.append(MethodReport(name=name, kind=kind, weight=weight, auroc=auroc, below=best if is_below else ""))
     return sorted(found, key=lambda item: (-(item.auroc or 0.0), -(item.weight or 0.0), item.name))
 
 
 def _problems(
-    inside: Inside, opinions: Sequence[Opinion], resolution: Resolution | None, held_out: int | None
+    inside: Inside, opinions: Sequence[MethodReport], resolution: Resolution | None, held_out: int | None
 ) -> list[str]:
     """Return a sentence for each figure that cannot be trusted, with the next step."""
     found = [inside.problem] if inside.problem else []

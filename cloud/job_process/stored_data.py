@@ -15,7 +15,7 @@ from cloud.jobs.minimum import minimum_normals, shortage
 from cloud.store import Store, open_store
 from cloud.store.contents import load_payloads
 from cloud.store.segments import LostValue
-from cloud.store.training_samples import ChosenSamples, SampleChoice, choose_samples, devices_of
+from cloud.store.training_samples import ChosenSamples, SampleSource, choose_samples, devices_of
 from cloud.training.data import TableData, TrainingData
 from cloud.training.modalities import load_training_data
 from shared.errors import DataError, SampleRejected
@@ -54,7 +54,7 @@ async def _read(start: TrainingStart, progress: Callable[[float], None]) -> Stor
             devices = await devices_of(
                 connection, device_id=selection.device_id, group=selection.group, sites=start.sites
             )
-            chosen = await choose_samples(connection, SampleChoice(devices, selection.bundle_name, since_s))
+            chosen = await choose_samples(connection, SampleSource(devices, selection.bundle_name, since_s))
         if chosen is None:
             raise DataError(f"There is no bundle named {selection.bundle_name!r} any more.")
         are_windows = chosen.modality is Modality.SERIES

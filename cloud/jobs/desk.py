@@ -23,7 +23,7 @@ from cloud.store.training_jobs import (
     note_upload,
     remove_job,
 )
-from cloud.store.training_samples import ChosenSamples, SampleChoice, choose_samples, devices_of
+from cloud.store.training_samples import ChosenSamples, SampleSource, choose_samples, devices_of
 from shared.errors import CertificateError
 from shared.modality import Modality
 
@@ -94,7 +94,7 @@ class TrainingDesk:
         async with self.reading.reading() as connection:
             devices = await devices_of(connection, device_id=wanted.device_id, group=wanted.group, sites=sites)
             since_s = time.time() - wanted.days * 86_400
-            chosen = await choose_samples(connection, SampleChoice(devices, wanted.bundle_name, since_s))
+            chosen = await choose_samples(connection, SampleSource(devices, wanted.bundle_name, since_s))
         if chosen is None:
             text = f"There is no bundle named {wanted.bundle_name!r}: choose the name that the devices run."
             return TrainingCounts(len(devices), "", *(0,) * 8, text)

@@ -108,7 +108,12 @@ class ComparisonRequest(BaseModel):
 def comparison_routes(store: Store, writing: Store) -> APIRouter:
     """Return the routes of comparisons."""
     router = api_router("comparisons")
+    _add_reading(router, store)
+    _add_changes(router, writing)
+    return router
 
+
+def _add_reading(router: APIRouter, store: Store) -> None:
     @router.get("/comparisons", response_model=ComparisonPage, **needs(Scope.COMPARISONS_READ))
     async def list_comparisons(request: Request, cursor: CursorText = "", size: Size = 50) -> dict[str, Any]:
         """Return one page of comparisons, newest first."""
@@ -130,6 +135,8 @@ def comparison_routes(store: Store, writing: Store) -> APIRouter:
         figures = figures_of(judged, found.first_bundle_id, found.second_bundle_id)
         return _item(found) | {"figures": figures, "changed": [_changed(item) for item in changed(judged, MAX_CHANGED)]}
 
+
+def _add_changes(router: APIRouter, writing: Store) -> None:
     @router.post(
         "/comparisons",
         response_model=ComparisonItem,
@@ -160,8 +167,6 @@ def comparison_routes(store: Store, writing: Store) -> APIRouter:
         if found is None:
             raise not_found(f"Comparison {number}")
         return _item(found)
-
-    return router
 
 
 def _item(comparison: Comparison) -> dict[str, Any]:

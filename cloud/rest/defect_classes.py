@@ -63,7 +63,12 @@ class ClassChange(BaseModel):
 def class_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes."""
     router = api_router("labels", "/defect-classes")
+    _add_list(router, reading, writing)
+    _add_changes(router, writing)
+    return router
 
+
+def _add_list(router: APIRouter, reading: Store, writing: Store) -> None:
     @router.get("", response_model=ClassList, **needs(Scope.LABELS_READ))
     async def list_classes() -> dict[str, Any]:
         """Return the classes that labels may name."""
@@ -90,6 +95,8 @@ def class_routes(reading: Store, writing: Store) -> APIRouter:
         response.status_code = 201 if is_new else 200
         return _item(found)
 
+
+def _add_changes(router: APIRouter, writing: Store) -> None:
     @router.patch("/{number}", response_model=ClassItem, **needs(Scope.CLASSES_WRITE, 404, 409, *WITH_BODY))
     async def change_class(request: Request, number: ClassNumber, body: ClassChange) -> dict[str, Any]:
         """Rename a class on all labels, or merge it into another one, which is returned."""
@@ -111,8 +118,6 @@ def class_routes(reading: Store, writing: Store) -> APIRouter:
         except UnknownClassError as error:
             raise _problem(error) from None
         return Response(status_code=204)
-
-    return router
 
 
 def _problem(error: Exception) -> Problem:

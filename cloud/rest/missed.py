@@ -71,7 +71,12 @@ class MissList(BaseModel):
 def missed_routes(reading: Store, writing: Store) -> APIRouter:
     """Return the routes."""
     router = api_router("labels", "/missed")
+    _add_list(router, reading)
+    _add_changes(router, writing)
+    return router
 
+
+def _add_list(router: APIRouter, reading: Store) -> None:
     @router.get("", response_model=MissList, **needs(Scope.LABELS_READ))
     async def list_misses(
         request: Request, device: Name = "", cursor: CursorText = "", size: Size = 50
@@ -84,6 +89,8 @@ def missed_routes(reading: Store, writing: Store) -> APIRouter:
         following = next_cursor(request, found[size - 1].number) if len(found) > size else None
         return page([_item(each) for each in found[:size]], following)
 
+
+def _add_changes(router: APIRouter, writing: Store) -> None:
     @router.post(
         "",
         response_model=MissItem,
@@ -129,8 +136,6 @@ def missed_routes(reading: Store, writing: Store) -> APIRouter:
         except UnknownSubjectError as error:
             raise not_found(str(error)) from None
         return Response(status_code=204)
-
-    return router
 
 
 def _item(stored: StoredReport) -> dict[str, Any]:

@@ -12,7 +12,7 @@ MAX_LISTED = 40
 """Devices of a stage that are named, those with trouble first."""
 
 
-class DeviceState(StrEnum):
+class RolloutState(StrEnum):
     """State of a device in a rollout, the worst first."""
 
     WENT_BACK = "went back"  # it tried the new bundle and runs the one before
@@ -23,7 +23,7 @@ class DeviceState(StrEnum):
     LATER = "later"  # its stage has not begun
 
 
-_ORDER = {state: place for place, state in enumerate(DeviceState)}
+_ORDER = {state: place for place, state in enumerate(RolloutState)}
 
 
 class ListedDevice(BaseModel):
@@ -32,7 +32,7 @@ class ListedDevice(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     device_id: str
-    state: DeviceState
+    state: RolloutState
 
 
 class StageDevices(BaseModel):
@@ -40,15 +40,15 @@ class StageDevices(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    counts: dict[DeviceState, int] = Field(default_factory=dict)
+    counts: dict[RolloutState, int] = Field(default_factory=dict)
     listed: tuple[ListedDevice, ...] = ()
 
 
 def devices_by_stage(
-    stages: Sequence[Stage], bundle_id: str, states: Iterable[tuple[str, DeviceState]]
+    stages: Sequence[Stage], bundle_id: str, states: Iterable[tuple[str, RolloutState]]
 ) -> tuple[StageDevices, ...]:
     """Return the devices of each stage, each in the first stage that includes it; `states`: ids and states."""
-    members: list[list[tuple[str, DeviceState]]] = [[] for _ in stages]
+    members: list[list[tuple[str, RolloutState]]] = [[] for _ in stages]
     for device_id, state in states:
         order = place_in_order(device_id, bundle_id)
         for place, stage in enumerate(stages):
@@ -58,10 +58,10 @@ def devices_by_stage(
     return tuple(_stage_devices(found) for found in members)
 
 
-def _stage_devices(found: list[tuple[str, DeviceState]]) -> StageDevices:
+def _stage_devices(found: list[tuple[str, RolloutState]]) -> StageDevices:
     counts = Counter(state for _, state in found)
     found.sort(key=lambda item: (_ORDER[item[1]], item[0]))
     return StageDevices(
-        counts={state: counts[state] for state in DeviceState if counts[state]},
+        counts={state: counts[state] for state in RolloutState if counts[state]},
         listed=tuple(ListedDevice(device_id=device_id, state=state) for device_id, state in found[:MAX_LISTED]),
     )

@@ -12,7 +12,7 @@ from cloud.service.checks import FAILED, OK, WARNING, Check
 from cloud.store import Store
 from cloud.store.objects import Objects
 from cloud.store.schema import anomaly_maps, inbox, payloads
-from cloud.store.segment_audit import Finding, SegmentAudit, audit_segments
+from cloud.store.segment_audit import SegmentAudit, SegmentFault, audit_segments
 from cloud.words import bytes_words
 from shared.errors import StorageError
 
@@ -66,7 +66,7 @@ def _probe(objects: Objects) -> str:
 def _findings(audit: SegmentAudit, objects: Objects, deep: bool) -> list[Check]:
     """Return the checks of an audit, each finding with its figure and the next step."""
 
-    def finding(what: str, found: Finding, advice: str, state: str = FAILED) -> Check:
+    def finding(what: str, found: SegmentFault, advice: str, state: str = FAILED) -> Check:
         where = f"the first is {objects.url}/{found.first}"
         return Check("segments", state, f"{what}; {where}: {advice}")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from cloud.rollouts.gates import GateResult, all_passed, gates, halting
 from cloud.rollouts.observation import Observation, ScreeningCounts, Tally, total
 from cloud.rollouts.phases import RolloutEvent, RolloutPhase
-from cloud.rollouts.stage_devices import DeviceState, StageDevices, devices_by_stage
+from cloud.rollouts.stage_devices import RolloutState, StageDevices, devices_by_stage
 from cloud.service.metrics import Metrics
 from cloud.store import Store
 from cloud.store.rollout_devices import CountedVerdicts, Member, Report, count_verdicts, members, reports, save_members
@@ -129,17 +129,17 @@ class _Seen:
         return self.member.swapped is not None or bool(set(self.report.warnings) - set(self.member.warnings))
 
     @property
-    def state(self) -> DeviceState:
+    def state(self) -> RolloutState:
         """State of the device, as pages show it."""
         if not self.is_included:
-            return DeviceState.LATER
+            return RolloutState.LATER
         if self.has_failed:
-            return DeviceState.WENT_BACK
+            return RolloutState.WENT_BACK
         if self.is_silent:
-            return DeviceState.SILENT
+            return RolloutState.SILENT
         if not self.runs_new:
-            return DeviceState.FETCHES
-        return DeviceState.IDLE if self.report.broken else DeviceState.RUNS
+            return RolloutState.FETCHES
+        return RolloutState.IDLE if self.report.broken else RolloutState.RUNS
 
 
 @dataclass(frozen=True, slots=True)

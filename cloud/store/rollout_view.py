@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.rollouts.gates import GateResult
 from cloud.rollouts.limits import RolloutLimits
 from cloud.rollouts.phases import ACTIVE, RolloutPhase
-from cloud.rollouts.stage_devices import DeviceState, ListedDevice
+from cloud.rollouts.stage_devices import ListedDevice, RolloutState
 from cloud.rollouts.stages import Stage
 from cloud.store.rollouts import StagedRollout, history_of, newest_rollout
 
@@ -21,7 +21,7 @@ class StageView(Stage):
     """
 
     state: str
-    counts: dict[DeviceState, int] = Field(default_factory=dict)
+    counts: dict[RolloutState, int] = Field(default_factory=dict)
     listed: tuple[ListedDevice, ...] = ()
 
 

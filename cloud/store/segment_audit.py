@@ -38,7 +38,7 @@ _TABLES = (*_PLACED, inbox)
 
 
 @dataclass(slots=True)
-class Finding:
+class SegmentFault:
     """Segments with a fault, the values or bytes that it concerns, and the name of the first segment."""
 
     segments: int = 0
@@ -62,11 +62,11 @@ class SegmentAudit:
 
     segments: int = 0
     folders: int = 0
-    missing: Finding = field(default_factory=Finding)
-    short: Finding = field(default_factory=Finding)
-    damaged: Finding = field(default_factory=Finding)
-    unreadable: Finding = field(default_factory=Finding)
-    orphans: Finding = field(default_factory=Finding)
+    missing: SegmentFault = field(default_factory=SegmentFault)
+    short: SegmentFault = field(default_factory=SegmentFault)
+    damaged: SegmentFault = field(default_factory=SegmentFault)
+    unreadable: SegmentFault = field(default_factory=SegmentFault)
+    orphans: SegmentFault = field(default_factory=SegmentFault)
     dirty: int = 0
     faulty: set[bytes] = field(default_factory=set)
 

@@ -25,7 +25,7 @@ _ANOMALOUS, _NORMAL = (Label.REAL, Label.MISSED), (Label.FALSE_ALARM,)
 
 
 @dataclass(frozen=True, slots=True)
-class SampleChoice:
+class SampleSource:
     """Whose samples are wanted: devices, the name of the bundles that screened them, the oldest verdict."""
 
     devices: tuple[str, ...]
@@ -71,7 +71,7 @@ async def devices_of(
     return tuple((await connection.execute(query.order_by(devices.c.device_id).limit(MAX_DEVICES))).scalars())
 
 
-async def choose_samples(connection: AsyncConnection, wanted: SampleChoice) -> ChosenSamples | None:
+async def choose_samples(connection: AsyncConnection, wanted: SampleSource) -> ChosenSamples | None:
     """Return the samples of a choice, at most MAX_SAMPLES normal ones; None if there is no bundle of the name."""
     query = select(bundles.c.bundle_id, bundles.c.modality, bundles.c.manifest[("input",)].label("input"))
     query = query.where(bundles.c.name == wanted.bundle_name).order_by(bundles.c.version.desc())
@@ -112,7 +112,7 @@ def _format(spec: InputSpec) -> tuple[object, ...]:
     return spec.channels, spec.window_length, spec.mode_channel, spec.categories
 
 
-async def _judged_normal(connection: AsyncConnection, wanted: SampleChoice, modality: Modality) -> dict[int, Route]:
+async def _judged_normal(connection: AsyncConnection, wanted: SampleSource, modality: Modality) -> dict[int, Route]:
     """Return the newest samples judged normal with their routes; each device gives its share of MAX_SAMPLES."""
     found: dict[int, Route] = {}
     for device_id in wanted.devices:
@@ -124,7 +124,7 @@ async def _judged_normal(connection: AsyncConnection, wanted: SampleChoice, moda
     return found
 
 
-async def _labelled(connection: AsyncConnection, wanted: SampleChoice, modality: Modality) -> dict[int, Label]:
+async def _labelled(connection: AsyncConnection, wanted: SampleSource, modality: Modality) -> dict[int, Label]:
     """Return the newest samples that are labelled real, missed or a false alarm."""
     query = (
         select(labels.c.sample_number, labels.c.label)

@@ -16,7 +16,7 @@ class Trust(StrEnum):
     """What was sent does not say it; figures are lower bounds."""
 
 
-class Figures(BaseModel):
+class WeekFigures(BaseModel):
     """Figures of the last days under one pair of settings.
 
     `false_alarms_per_day` and `max_samples_per_s` are None where the devices differ; 0 as a budget means no limit. The
@@ -95,8 +95,8 @@ class Forecast(BaseModel):
     audits: int
     reals: int
     false_alarms: int
-    present: Figures
-    proposed: Figures
+    present: WeekFigures
+    proposed: WeekFigures
     trust: Trust
     upload_trust: Trust
     exact_up_to: float

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.thresholds.cells import BUDGETS, BUDGETS_PER_S, BYTES, SAMPLES
-from cloud.thresholds.figures import AlarmCurve, Figures, Forecast, Trust, UploadCurve
+from cloud.thresholds.figures import AlarmCurve, Forecast, Trust, UploadCurve, WeekFigures
 from cloud.thresholds.replay import NO_LIMIT, Replay, Setting
 from cloud.thresholds.sentences import Doubts, sentences
 from cloud.thresholds.week import GroupWeek
@@ -67,7 +67,7 @@ def _trust(replay: Replay, setting: Setting) -> tuple[Trust, Doubts]:
     return (Trust.ESTIMATE if is_enough else Trust.UNKNOWN), doubts
 
 
-def _figures(replay: Replay, setting: Setting, present: Setting) -> Figures:
+def _figures(replay: Replay, setting: Setting, present: Setting) -> WeekFigures:
     cuts, budgets = replay.cuts(setting.false_alarms[None]), setting.budgets[None]
     alarms = replay.alarms(cuts)
     low, high = replay.bounds(alarms)
@@ -77,7 +77,7 @@ def _figures(replay: Replay, setting: Setting, present: Setting) -> Figures:
     is_real, days = replay.label_is_real, replay.days
     extra = float(alarms.estimated[0])  # alarms are sent
     samples, size = replay.sent(budgets, SAMPLES)[0], replay.sent(budgets, BYTES)[0]
-    return Figures(
+    return WeekFigures(
         false_alarms_per_day=_common(setting.false_alarms),
         max_samples_per_s=_common(setting.samples_per_s),
         alarms_per_day=float(alarms.known[0] + extra) / days,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from cloud.thresholds.figures import Figures, Trust
+from cloud.thresholds.figures import Trust, WeekFigures
 from cloud.thresholds.week import GroupWeek
 
 CLEAR_AUDITS = 100  # a week of so many gives an interval of about a fifth to each side
@@ -24,7 +24,7 @@ class Doubts:
     is_budgeted: bool
 
 
-def sentences(week: GroupWeek, figures: Figures, doubts: Doubts, trust: Trust, upload_trust: Trust) -> list[str]:
+def sentences(week: GroupWeek, figures: WeekFigures, doubts: Doubts, trust: Trust, upload_trust: Trust) -> list[str]:
     """Return what the page says beside the figures, the trust in the alarms first."""
     said = [_of_alarms(figures, doubts, trust)]
     if trust is not Trust.UNKNOWN and doubts.is_budgeted:
@@ -46,7 +46,7 @@ def sentences(week: GroupWeek, figures: Figures, doubts: Doubts, trust: Trust, u
     return said
 
 
-def _of_alarms(figures: Figures, doubts: Doubts, trust: Trust) -> str:
+def _of_alarms(figures: WeekFigures, doubts: Doubts, trust: Trust) -> str:
     if trust is Trust.EXACT:
         return (
             "Exact: every sample that would raise an alarm with this setting was sent, and "

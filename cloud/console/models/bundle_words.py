@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from cloud.bundle_report.figures import ArtefactReport, BundleReport, GroupRuns, Opinion, Resolution
+from cloud.bundle_report.figures import ArtefactReport, BundleReport, GroupRuns, MethodReport, Resolution
 from cloud.words import NO_FIGURE, SPACE, bytes_words, count_words, duration_words, p_value_words
 
 KIND_WORDS = {
@@ -57,7 +57,7 @@ def trained_words(report: BundleReport) -> str:
     )
 
 
-def _opinion(item: Opinion) -> dict[str, Any]:
+def _opinion(item: MethodReport) -> dict[str, Any]:
     return {
         "name": item.name,
         "kind": item.kind,

@@ -21,7 +21,12 @@ LISTED, OFFERED = 50, 200
 def comparison_router(store: Store, audiences: Audiences) -> APIRouter:
     """Return the pages and their parts."""
     router = APIRouter(include_in_schema=False)
+    _add_list(router, store, audiences)
+    _add_one(router, store, audiences)
+    return router
 
+
+def _add_list(router: APIRouter, store: Store, audiences: Audiences) -> None:
     async def list_html(audience: Audience) -> str:
         async def read() -> str:
             async with store.reading() as connection:
@@ -29,18 +34,6 @@ def comparison_router(store: Store, audiences: Audiences) -> APIRouter:
             return render("models/comparisons.html", comparisons=[comparison_on_page(item) for item in found])
 
         return await audience.snapshots.shared("comparisons", read)
-
-    async def one_html(audience: Audience, number: str) -> tuple[int, str]:
-        known = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
-
-        async def read() -> tuple[int, str]:
-            async with store.reading() as connection:
-                found = await one_comparison(connection, known)
-                judged = await compared_samples(connection, known) if found is not None else []
-            shown = comparison_in_full(found, judged) if found is not None else None
-            return 404 if found is None else 200, render("models/comparison.html", comparison=shown)
-
-        return await audience.snapshots.shared(("comparison", known), read)
 
     @router.get("/models/compare")
     async def comparisons(request: Request, first: str = "", second: str = "") -> HTMLResponse:
@@ -66,6 +59,20 @@ def comparison_router(store: Store, audiences: Audiences) -> APIRouter:
         """Answer with the list alone."""
         return part(await list_html(audiences.of(request)))
 
+
+def _add_one(router: APIRouter, store: Store, audiences: Audiences) -> None:
+    async def one_html(audience: Audience, number: str) -> tuple[int, str]:
+        known = int(number) if number.isascii() and number.isdecimal() and len(number) < 19 else 0
+
+        async def read() -> tuple[int, str]:
+            async with store.reading() as connection:
+                found = await one_comparison(connection, known)
+                judged = await compared_samples(connection, known) if found is not None else []
+            shown = comparison_in_full(found, judged) if found is not None else None
+            return 404 if found is None else 200, render("models/comparison.html", comparison=shown)
+
+        return await audience.snapshots.shared(("comparison", known), read)
+
     @router.get("/models/compare/{number}")
     async def comparison(request: Request, number: str) -> HTMLResponse:
         """Answer with the page; 404 for an unknown comparison."""
@@ -82,8 +89,6 @@ def comparison_router(store: Store, audiences: Audiences) -> APIRouter:
         """Answer with the comparison alone."""
         status, text = await one_html(audiences.of(request), number)
         return part(text, status)
-
-    return router
 
 
 def _partner(bundles: Sequence[ListedBundle], bundle_id: str) -> str:

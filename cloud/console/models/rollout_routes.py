@@ -30,7 +30,13 @@ MAX_NUMBER = 2**63 - 1
 def rollout_router(store: Store, audiences: Audiences) -> APIRouter:
     """Return the pages and their parts."""
     router = APIRouter(include_in_schema=False)
+    _add_list(router, store, audiences)
+    _add_one(router, store, audiences)
+    _add_form(router, store, audiences)
+    return router
 
+
+def _add_list(router: APIRouter, store: Store, audiences: Audiences) -> None:
     async def list_html(audience: Audience, before: int | None) -> str:
         async def read() -> str:
             async with store.reading() as connection:
@@ -41,17 +47,6 @@ def rollout_router(store: Store, audiences: Audiences) -> APIRouter:
             return render("models/rollouts.html", rollouts=rows, older=older, is_first=before is None)
 
         return await audience.snapshots.shared(("rollouts", before), read)
-
-    async def one_html(audience: Audience, number: int) -> tuple[int, str]:
-        async def read() -> tuple[int, str]:
-            async with store.reading() as connection:
-                found = await one_rollout(connection, number)
-                view = await _view(connection, audience, found) if found is not None else None
-            shown = rollout_on_page(view) if view is not None else None
-            values = {"rollout": shown, "number": number, "sites": audience.sites, "now_s": time.time()}
-            return 404 if view is None else 200, render("models/rollout.html", **values)
-
-        return await audience.snapshots.shared(("rollout", number), read)
 
     @router.get("/models/rollouts")
     async def rollouts(request: Request, before: str = "") -> HTMLResponse:
@@ -67,6 +62,19 @@ def rollout_router(store: Store, audiences: Audiences) -> APIRouter:
     async def rollouts_part(request: Request, before: str = "") -> HTMLResponse:
         """Answer with the list alone."""
         return part(await list_html(audiences.of(request), _number(before)))
+
+
+def _add_one(router: APIRouter, store: Store, audiences: Audiences) -> None:
+    async def one_html(audience: Audience, number: int) -> tuple[int, str]:
+        async def read() -> tuple[int, str]:
+            async with store.reading() as connection:
+                found = await one_rollout(connection, number)
+                view = await _view(connection, audience, found) if found is not None else None
+            shown = rollout_on_page(view) if view is not None else None
+            values = {"rollout": shown, "number": number, "sites": audience.sites, "now_s": time.time()}
+            return 404 if view is None else 200, render("models/rollout.html", **values)
+
+        return await audience.snapshots.shared(("rollout", number), read)
 
     @router.get("/models/rollouts/{number}")
     async def rollout(request: Request, number: str) -> HTMLResponse:
@@ -84,9 +92,6 @@ def rollout_router(store: Store, audiences: Audiences) -> APIRouter:
         """Answer with the rollout alone."""
         status, text = await one_html(audiences.of(request), _number(number) or 0)
         return part(text, status)
-
-    _add_form(router, store, audiences)
-    return router
 
 
 def _add_form(router: APIRouter, store: Store, audiences: Audiences) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from cloud.rollouts.gates import GateFigures, GateResult
 from cloud.rollouts.limits import GateLimit, RolloutLimits
 from cloud.rollouts.phases import ACTIVE, RolloutPhase
-from cloud.rollouts.stage_devices import DeviceState
+from cloud.rollouts.stage_devices import RolloutState
 from cloud.store.rollout_view import RolloutView, StageView
 from cloud.words import SPACE, count_words, duration_words
 
@@ -18,12 +18,12 @@ PHASE_TONES = {
     RolloutPhase.TAKEN_BACK: "over",
 }
 STATE_TONES = {
-    DeviceState.WENT_BACK: "bad",
-    DeviceState.SILENT: "bad",
-    DeviceState.IDLE: "bad",
-    DeviceState.FETCHES: "warn",
-    DeviceState.RUNS: "good",
-    DeviceState.LATER: "none",
+    RolloutState.WENT_BACK: "bad",
+    RolloutState.SILENT: "bad",
+    RolloutState.IDLE: "bad",
+    RolloutState.FETCHES: "warn",
+    RolloutState.RUNS: "good",
+    RolloutState.LATER: "none",
 }
 GATE_WORDS = {
     "duration": "Samples of this stage",
@@ -141,7 +141,7 @@ def stage_share(stage: StageView) -> str:
 def _stage(stage: StageView, place: int) -> dict[str, Any]:
     total = sum(stage.counts.values())
     bars, start = [], 0.0
-    for state, count in sorted(stage.counts.items(), key=lambda item: item[0] is not DeviceState.RUNS):
+    for state, count in sorted(stage.counts.items(), key=lambda item: item[0] is not RolloutState.RUNS):
         width = 100 * count / total
         bars.append({"x": start, "width": width, "tone": STATE_TONES[state], "words": f"{count} {state.value}"})
         start += width

@@ -98,6 +98,20 @@ ROUTES = {
     "DELETE /api-tokens/{token_id}": Scope.API_TOKENS_WRITE,
     "GET /system": Scope.SYSTEM_READ,
     "GET /system/settings": Scope.SYSTEM_READ,
+    "GET /training/samples": Scope.TRAINING_READ,
+    "GET /training/jobs": Scope.TRAINING_READ,
+    "GET /training/jobs/{job_id}": Scope.TRAINING_READ,
+    "GET /training/jobs/{job_id}/pictures/{name}": Scope.TRAINING_READ,
+    "POST /training/jobs": Scope.TRAINING_WRITE,
+    "POST /training/jobs/{job_id}/cancellation": Scope.TRAINING_WRITE,
+    "DELETE /training/jobs/{job_id}": Scope.TRAINING_WRITE,
+    "POST /training/jobs/{job_id}/publication": Scope.ROLLOUTS_WRITE,
+    "POST /training/uploads": Scope.TRAINING_WRITE,
+    "GET /training/uploads/{upload_id}": Scope.TRAINING_WRITE,
+    "DELETE /training/uploads/{upload_id}": Scope.TRAINING_WRITE,
+    "POST /training/uploads/{upload_id}/inspection": Scope.TRAINING_WRITE,
+    "GET /training/uploads/{upload_id}/previews/{name}": Scope.TRAINING_WRITE,
+    "PUT /training/uploads/{upload_id}/files/{name:path}": Scope.TRAINING_WRITE,
 }
 
 
@@ -138,6 +152,8 @@ BODIES = {
         "begin": "2026-01-01T00:00:00Z",
         "end": "2026-01-01T01:00:00Z",
     },
+    "POST /training/jobs/{job_id}/publication": {},
+    "POST /training/jobs": {"data": {"upload_id": "0" * 16}, "options": {"name": "press"}},
     "PATCH /devices/{device_id}": {"title": "Press"},
     "POST /tokens": {"device_id": "press-08"},
     "POST /users": {"name": "grace"},
@@ -154,6 +170,8 @@ async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) 
     path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7").replace("{number}", "7")
     path = path.replace("{mute}", "7").replace("{report}", "7")
     path = path.replace("{share_id}", "0" * 16).replace("{form}", "zip")
+    path = path.replace("{job_id}", "0" * 16).replace("{upload_id}", "0" * 16).replace("{name:path}", "press.csv")
+    path = path.replace("/training/samples", "/training/samples?bundle_name=shuttle&group=default")
     path = path.replace("{token_id}", "0123456789abcdef").replace("{move}", "7")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
     return await client.request(method, path, json=BODIES.get(route))
@@ -166,7 +184,7 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
     assert refused.status_code == 403
     assert refused.json()["scope"] == scope.value
     accepted = await call(await clients(scope), route, sample_id)
-    refusals = "rollouts", "comparisons"
+    refusals = "rollouts", "comparisons", "training"
     may_refuse = accepted.status_code == 412 or (
         accepted.status_code == 409 and any(each in route for each in refusals)
     )
@@ -177,7 +195,7 @@ async def test_a_route_needs_its_scope(fleet: Fleet, clients: MakeClient, route:
             accepted.status_code == 404
             and re.search(
                 "device_id|bundle_id|webhook_id|share_id|token_id|users/|{group}$|forecast|{item}|{number}|DELETE /rev|"
-                "decisions|undo|mute|missed",
+                "decisions|undo|mute|missed|{job_id}|{upload_id}",
                 route,
             )
         )

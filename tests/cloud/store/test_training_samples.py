@@ -10,7 +10,7 @@ from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.registry import Registry
-from cloud.store.training_samples import SampleChoice, choose_samples, devices_of
+from cloud.store.training_samples import SampleSource, choose_samples, devices_of
 from shared.bundle import sign
 from shared.modality import Modality
 from shared.samples import Decision, Opinion, Route, Sample, Screening, Verdict, new_sample_id
@@ -47,7 +47,7 @@ async def send(store, location):
 
 async def choose(store, *devices: str, since_s: float = 0.0):
     async with store.reading() as connection:
-        chosen = await choose_samples(connection, SampleChoice(devices, "shuttle", since_s))
+        chosen = await choose_samples(connection, SampleSource(devices, "shuttle", since_s))
     assert chosen is not None
     return chosen
 
@@ -82,7 +82,7 @@ async def test_normals_are_judged_normal_or_labelled_so_and_anomalies_are_labell
 
 async def test_unknown_bundles_and_devices_of_other_sites_give_nothing(store):
     async with store.reading() as connection:
-        assert await choose_samples(connection, SampleChoice(("one",), "nothing", 0.0)) is None
+        assert await choose_samples(connection, SampleSource(("one",), "nothing", 0.0)) is None
         assert await devices_of(connection, group="default") == ("one", "two")
         assert await devices_of(connection, device_id="one", sites=("north",)) == ()
         assert await devices_of(connection, device_id="one", sites=("default",)) == ("one",)
