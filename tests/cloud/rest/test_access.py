@@ -111,7 +111,7 @@ ROUTES = {
     "DELETE /training/uploads/{upload_id}": Scope.TRAINING_WRITE,
     "POST /training/uploads/{upload_id}/inspection": Scope.TRAINING_WRITE,
     "GET /training/uploads/{upload_id}/previews/{name}": Scope.TRAINING_WRITE,
-    "PUT /training/uploads/{upload_id}/files/{name:path}": Scope.TRAINING_WRITE,
+    "PUT /training/uploads/{upload_id}/files/{name}": Scope.TRAINING_WRITE,
 }
 
 
@@ -170,7 +170,7 @@ async def call(client: httpx.AsyncClient, route: str, sample_id: object = None) 
     path = path.replace("{webhook_id}", "0123456789ab").replace("{item}", "7").replace("{number}", "7")
     path = path.replace("{mute}", "7").replace("{report}", "7")
     path = path.replace("{share_id}", "0" * 16).replace("{form}", "zip")
-    path = path.replace("{job_id}", "0" * 16).replace("{upload_id}", "0" * 16).replace("{name:path}", "press.csv")
+    path = path.replace("{job_id}", "0" * 16).replace("{upload_id}", "0" * 16)
     path = path.replace("/training/samples", "/training/samples?bundle_name=shuttle&group=default")
     path = path.replace("{token_id}", "0123456789abcdef").replace("{move}", "7")
     path = re.sub(r"\{\w+\}", str(sample_id or uuid.uuid4()), path)
