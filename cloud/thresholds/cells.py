@@ -6,6 +6,7 @@ a budget of each rate in BUDGETS_PER_S would have let pass.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,6 +74,22 @@ def add_packed(histogram: Histogram, data: bytes) -> None:
         histogram[cells, column] += packed[name].astype(np.int64)
 
 
+def unpack_cells(data: bytes) -> tuple[NDArray[np.intp], NDArray[np.intp], dict[int, NDArray[np.float64]]]:
+    """Return route, bin and counts of packed cells, each (cells,); counts of SAMPLES and ASKING.
+
+    The data of several histograms may follow each other. The counts are whole numbers, as weights of np.bincount.
+    """
+    packed = np.frombuffer(data, _PACKED)
+    routes, bins = np.divmod(packed["cell"].astype(np.intp), BINS)
+    counts = {SAMPLES: packed["samples"].astype(np.float64), ASKING: packed["asking"].astype(np.float64)}
+    return routes, bins, counts
+
+
+def cells_in(data: bytes) -> int:
+    """Return the number of packed cells."""
+    return len(data) // _PACKED.itemsize
+
+
 def pack_bank(bank: Bank) -> bytes:
     """Return the counts of a bank."""
     return bank.astype("<i8").tobytes()
@@ -81,6 +98,11 @@ def pack_bank(bank: Bank) -> bytes:
 def unpack_bank(data: bytes) -> Bank:
     """Return the bank of packed counts."""
     return np.frombuffer(data, "<i8").reshape(BUDGETS + 1, COLUMNS).astype(np.int64)
+
+
+def unpack_banks(packed: Sequence[bytes]) -> NDArray[np.int64]:
+    """Return (banks, BUDGETS + 1, COLUMNS) the banks of packed counts."""
+    return np.frombuffer(b"".join(packed), "<i8").reshape(-1, BUDGETS + 1, COLUMNS).astype(np.int64)
 
 
 class Buckets:

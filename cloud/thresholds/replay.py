@@ -16,7 +16,7 @@ from cloud.thresholds.cells import ASKING, BINS, BINS_PER_DECADE, BUDGETS, BUDGE
 from cloud.thresholds.figures import Mark
 from cloud.thresholds.intervals import interval_of_sum
 from cloud.thresholds.week import DEFAULT_FALSE_ALARMS_PER_DAY, GroupWeek
-from shared.alarm_level import SECONDS_PER_DAY, alarm_p_value
+from shared.alarm_level import SECONDS_PER_DAY, alarm_p_values
 from shared.group_settings import GroupSettings
 
 LEAST_DAYS = 1.0 / 24.0
@@ -109,8 +109,7 @@ class Replay:
     def cuts(self, false_alarms: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the first bin of alarms, (settings, sources), of false alarms a day (settings, devices)."""
         wanted = false_alarms[:, self._device_of]
-        levels = np.vectorize(alarm_p_value, otypes=[np.float64])(wanted, np.broadcast_to(self._rates, wanted.shape))
-        return cut_of(levels).reshape(wanted.shape)
+        return cut_of(alarm_p_values(wanted, self._rates))
 
     def alarms(self, cuts: NDArray[np.int64]) -> Alarms:
         """Return the alarms of all sources at cuts (settings, sources)."""

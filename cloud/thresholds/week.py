@@ -1,13 +1,13 @@
 """What a group did in the last days, as a replay needs it: histograms, counters, labelled samples and review items."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.thresholds.cells import BINS, COLUMNS, ROUTES, SAMPLES, Bank, Histogram, empty_bank
+from cloud.thresholds.cells import ASKING, BINS, ROUTES, SAMPLES, Bank, cells_in, empty_bank, unpack_cells
 from shared.group_settings import GroupSettings
 from shared.samples import Route
 
@@ -29,19 +29,29 @@ class SourceWeek:
     audits: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
     audits_asking: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
 
-    def add(self, histogram: Histogram) -> None:
-        """Add the counts of one day."""
-        by_route = histogram.reshape(len(ROUTES), BINS, COLUMNS)
-        forward, alarm, audit = (by_route[ROUTES.index(each)] for each in (Route.FORWARD, Route.ALARM, Route.AUDIT))
-        self.known += forward[:, SAMPLES] + alarm[:, SAMPLES]
-        self.audits += audit[:, SAMPLES]
-        self.audits_asking += audit[:, 1]
-
     @property
     def coverage(self) -> int:
         """First bin of which every sample was sent, by the largest p-value that was; BINS if none was."""
         bins = np.flatnonzero(self.known)
         return int(bins[0]) if len(bins) else BINS
+
+
+def add_histograms(sources: Sequence[SourceWeek], packed: Sequence[bytes]) -> None:
+    """Add packed histograms to their sources in one pass; `packed` holds one or more histograms of each source."""
+    routes, bins, counts = unpack_cells(b"".join(packed))
+    places = np.repeat(np.arange(len(sources)) * BINS, [cells_in(data) for data in packed]) + bins
+    forward, alarm, audit = (ROUTES.index(each) for each in (Route.FORWARD, Route.ALARM, Route.AUDIT))
+
+    def summed(chosen: NDArray[np.bool_], column: int) -> NDArray[np.int64]:
+        found = np.bincount(places[chosen], counts[column][chosen], len(sources) * BINS)
+        return found.astype(np.int64).reshape(-1, BINS)
+
+    is_known, is_audit = (routes == forward) | (routes == alarm), routes == audit
+    known, audits, asking = summed(is_known, SAMPLES), summed(is_audit, SAMPLES), summed(is_audit, ASKING)
+    for place, source in enumerate(sources):
+        source.known += known[place]
+        source.audits += audits[place]
+        source.audits_asking += asking[place]
 
 
 @dataclass(slots=True)

@@ -4,9 +4,8 @@ Histograms and budgets are one row for each source or device and day. Heartbeats
 Labelled samples and review items are the newest ones up to a bound.
 """
 
-import itertools
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -32,12 +31,13 @@ from cloud.store.schema import (
     verdicts,
 )
 from cloud.store.sites import of_sites
-from cloud.thresholds.cells import SAMPLES, add_packed, empty_histogram, unpack_bank
-from cloud.thresholds.week import DeviceWeek, GroupWeek, ItemOfWeek, LabelledSample, SourceWeek
+from cloud.thresholds.cells import SAMPLES, unpack_banks
+from cloud.thresholds.week import DeviceWeek, GroupWeek, ItemOfWeek, LabelledSample, SourceWeek, add_histograms
 from shared.group_settings import GroupSettings
 
 DAYS = 7  # calendar days in UTC, with the present one
 MAX_DEVICES, MAX_SOURCES = 1000, 4000
+HISTOGRAMS_AT_ONCE = 500  # in memory: a few milliseconds of work
 MAX_LABELLED, MAX_ITEMS = 2000, 5000
 MAX_POINTS = 14_000  # heartbeats of all devices
 _REAL = (Label.REAL, Label.MISSED)
@@ -88,24 +88,28 @@ async def _read_histograms(
         replay_days.c.device_id.in_(ids), replay_days.c.day >= int(week.since_s // DAY_S)
     )
     sources: dict[tuple[str, str], SourceWeek] = {}
-    for device_id, source_id, cells in await connection.execute(query.limit(DAYS * MAX_SOURCES)):
-        source = sources.setdefault((device_id, source_id), SourceWeek(places[device_id], source_id))
-        histogram = empty_histogram()
-        add_packed(histogram, cells)
-        source.add(histogram)
-    week.sources = list(sources.values())
+    result = await connection.stream(query.limit(DAYS * MAX_SOURCES))
+    async for rows in result.partitions(HISTOGRAMS_AT_ONCE):
+        packed: dict[tuple[str, str], list[bytes]] = {}
+        for device_id, source_id, cells in rows:
+            packed.setdefault((device_id, source_id), []).append(cells)
+        for device_id, source_id in packed.keys() - sources.keys():
+            sources[device_id, source_id] = SourceWeek(places[device_id], source_id)
+        add_histograms([sources[name] for name in packed], [b"".join(days) for days in packed.values()])
+    week.sources = [source for _, source in sorted(sources.items())]
 
 
 async def _read_budgets(connection: AsyncConnection, week: GroupWeek, ids: Select[Any], places: dict[str, int]) -> None:
-    query = select(replay_budgets).where(
+    """Add up the banks of each device, and note which budgets would have held a sample back on a day."""
+    query = select(replay_budgets.c.device_id, replay_budgets.c.day, replay_budgets.c.cells).where(
         replay_budgets.c.device_id.in_(ids), replay_budgets.c.day >= int(week.since_s // DAY_S)
     )
-    losses: dict[tuple[int, int], NDArray[np.bool_]] = {}
-    for device_id, day, cells in await connection.execute(query):
-        bank = unpack_bank(cells)
-        week.devices[places[device_id]].bank += bank
-        losses[places[device_id], day] = bank[:, SAMPLES] < bank[-1, SAMPLES]
-    week.losses = losses
+    rows = (await connection.execute(query)).all()
+    banks = unpack_banks([row.cells for row in rows])
+    days = [(places[row.device_id], row.day) for row in rows]
+    for (place, _), bank in zip(days, banks, strict=True):
+        week.devices[place].bank += bank
+    week.losses = dict(zip(days, banks[..., SAMPLES] < banks[:, -1:, SAMPLES], strict=True))
 
 
 async def _read_counters(
@@ -115,20 +119,18 @@ async def _read_counters(
     first, last = int(week.since_s // SLOT_S), int(week.until_s // SLOT_S)
     steps = max(DAYS, min(24 * DAYS, MAX_POINTS // len(places)))
     query = _points(ids, first, last, max(1, (last - first) // steps))
-    points: dict[str, list[tuple[float, int, int]]] = {}
-    for device_id, received_at_s, screened, forwarded in await connection.execute(query):
-        points.setdefault(device_id, []).append((received_at_s, screened, forwarded))
+    points = list((await connection.execute(query)).all())
     newest = select(
         heartbeats.c.device_id,
         heartbeats.c.received_at_s,
         heartbeats.c.samples_screened,
         heartbeats.c.samples_forwarded,
     )
-    for device_id, *point in await connection.execute(newest.where(heartbeats.c.device_id.in_(ids))):
-        if point[0] >= week.since_s:
-            points.setdefault(device_id, []).append((point[0], point[1], point[2]))
-    for device_id, found in points.items():
-        _add_up(week.devices[places[device_id]], sorted(found))
+    is_recent = heartbeats.c.received_at_s >= week.since_s
+    points += (await connection.execute(newest.where(heartbeats.c.device_id.in_(ids), is_recent))).all()
+    if points:
+        device_ids, *columns = zip(*points, strict=True)
+        _add_up(week, np.array([places[device_id] for device_id in device_ids]), *map(np.array, columns))
 
 
 def _points(ids: Select[Any], first: int, last: int, step: int) -> Select[Any]:
@@ -155,14 +157,32 @@ def _points(ids: Select[Any], first: int, last: int, step: int) -> Select[Any]:
     ).select_from(joined)
 
 
-def _add_up(device: DeviceWeek, points: Sequence[tuple[float, int, int]]) -> None:
-    for (before_s, *before), (after_s, *after) in itertools.pairwise(points):
-        screened, forwarded = (new - old if new >= old else new for old, new in zip(before, after, strict=True))
-        device.screened += screened
-        device.forwarded += forwarded
-        device.observed_s += after_s - before_s
-        if screened > 0:
-            device.active_s += after_s - before_s
+def _add_up(
+    week: GroupWeek,
+    devices: NDArray[np.intp],
+    at_s: NDArray[np.float64],
+    screened: NDArray[np.int64],
+    forwarded: NDArray[np.int64],
+) -> None:
+    """Add what the counters gained between heartbeats to the devices; each array is (heartbeats,)."""
+    order = np.lexsort((forwarded, screened, at_s, devices))
+    devices = devices[order]
+    is_pair = devices[1:] == devices[:-1]
+    places = devices[1:][is_pair]
+
+    def between(counter: NDArray[np.int64]) -> NDArray[np.int64]:
+        old, new = counter[order][:-1][is_pair], counter[order][1:][is_pair]
+        return np.where(new >= old, new - old, new)
+
+    def total(values: NDArray[Any]) -> list[float]:
+        found: list[float] = np.bincount(places, values, len(week.devices)).tolist()
+        return found
+
+    gained, elapsed_s = between(screened), np.diff(at_s[order])[is_pair]
+    totals = (total(gained), total(between(forwarded)), total(elapsed_s), total(elapsed_s * (gained > 0)))
+    for device, sums in zip(week.devices, zip(*totals, strict=True), strict=True):
+        device.screened, device.forwarded = int(sums[0]), int(sums[1])
+        device.observed_s, device.active_s = sums[2], sums[3]
 
 
 async def _read_labelled(

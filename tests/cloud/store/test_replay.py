@@ -14,7 +14,7 @@ from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.removal import begin_removal, delete_data
-from cloud.store.replay import builder
+from cloud.store.replay import builder, reading
 from cloud.store.replay.builder import count_verdicts, forget_old
 from cloud.store.replay.outcomes import note_outcomes
 from cloud.store.replay.reading import read_week
@@ -166,6 +166,34 @@ async def test_the_week_of_a_group_is_read_and_forecast(store) -> None:
     lax = forecast_of(week, GroupSettings(false_alarms_per_day=2500.0))  # a level of 0.58
     assert lax.trust is Trust.ESTIMATE
     assert lax.proposed.alarms_per_day * lax.days == pytest.approx(4 + 0.5 * 0.95 * 5400, rel=0.05)
+
+
+async def test_days_and_sources_are_added_up_over_several_batches(store, monkeypatch) -> None:
+    monkeypatch.setattr(reading, "HISTOGRAMS_AT_ONCE", 2)
+    for days_ago in (0, 1, 2):
+        at_s = NOW_S - 3600 - days_ago * builder.DAY_S
+        await judged(store, [0.01, 0.02], source_id="a", at_s=at_s)
+        await judged(store, [1e-5], source_id="a", route=Route.ALARM, decision=Decision.ANOMALOUS, at_s=at_s)
+        await judged(store, [0.01, 0.3], source_id="b", route=Route.AUDIT, at_s=at_s)
+        await judged(store, [0.3], source_id="b", route=Route.AUDIT, decision=Decision.ANOMALOUS, at_s=at_s)
+        await judged(store, [0.01], device_id="two", source_id="a", at_s=at_s)
+    await count_verdicts(store, now_s=LATER_S)
+    async with store.reading() as connection:
+        week = await read_week(connection, "default", LATER_S)
+    assert week is not None
+    sources = {(week.devices[each.device].device_id, each.source_id): each for each in week.sources}
+    assert sorted(sources) == [("one", "a"), ("one", "b"), ("two", "a")]
+
+    def counts(values: np.ndarray) -> dict[int, int]:
+        return {int(bin_): int(values[bin_]) for bin_ in np.flatnonzero(values)}
+
+    percent, odd, third = (int(bins_of(value)) for value in (0.01, 1e-5, 0.3))
+    assert counts(sources["one", "a"].known) == {percent: 3, int(bins_of(0.02)): 3, odd: 3}
+    assert counts(sources["one", "a"].audits) == counts(sources["one", "b"].known) == {}
+    assert counts(sources["one", "b"].audits) == {percent: 3, third: 6}
+    assert counts(sources["one", "b"].audits_asking) == {third: 3}
+    assert counts(sources["two", "a"].known) == {percent: 3}
+    assert [device.bank[-1, SAMPLES] for device in week.devices] == [18, 3]
 
 
 async def test_a_counter_that_falls_begins_again(store) -> None:

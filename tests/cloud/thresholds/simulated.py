@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.thresholds.cells import BINS, ROUTES, Buckets, bins_of, empty_bank, empty_histogram
-from cloud.thresholds.week import DeviceWeek, GroupWeek, SourceWeek
+from cloud.thresholds.cells import BINS, ROUTES, Buckets, bins_of, empty_bank, empty_histogram, pack_histogram
+from cloud.thresholds.week import DeviceWeek, GroupWeek, SourceWeek, add_histograms
 from shared.alarm_level import alarm_p_value
 from shared.group_settings import GroupSettings
 from shared.samples import Route
@@ -58,7 +58,7 @@ class Simulated:
             bank[:-1][passes] += (1, 0, 1000)
             bank[-1] += (1, 0, 1000)
         source = SourceWeek(0, "line")
-        source.add(histogram)
+        add_histograms([source], [pack_histogram(histogram)])
         suspicious = int(np.isin(self.routes, (1, 2)).sum())
         device = DeviceWeek("one", len(self.routes), suspicious, DAYS * DAY_S, DAYS * DAY_S, dict(in_force), 1, bank)
         until_s = SINCE_S + DAYS * DAY_S

@@ -11,6 +11,7 @@ from cloud.thresholds.forecast import forecast_of
 from cloud.thresholds.intervals import interval_of_sum
 from cloud.thresholds.week import GroupWeek, ItemOfWeek, LabelledSample
 from edge.token_bucket import TokenBucket
+from shared.alarm_level import alarm_p_value, alarm_p_values
 from shared.group_settings import GroupSettings
 from tests.cloud.thresholds.simulated import SINCE_S, Simulated
 
@@ -144,6 +145,12 @@ def test_buckets_work_as_those_of_a_device() -> None:
 def test_bins_hold_the_edges_and_hostile_values() -> None:
     assert bins_of([1.0, 0.1, 1e-12, 0.0, -1.0, float("nan"), 5.0]).tolist() == [0, 50, 600, 600, 600, 600, 0]
     assert cut_of([1.0, 0.1, 1e-30, 0.0]).tolist() == [0, 50, 601, 601]
+
+
+def test_levels_of_many_sources_are_those_of_the_router() -> None:
+    wanted, rates = np.array([[0.0], [0.5], [1e6]]), np.array([0.0, 1e-7, 0.3, 40.0])
+    expected = [[alarm_p_value(each, rate) for rate in rates.tolist()] for each in wanted[:, 0].tolist()]
+    assert alarm_p_values(wanted, rates).tolist() == expected
 
 
 def test_the_interval_of_nothing_begins_at_0_and_of_many_is_narrow() -> None:
