@@ -5,6 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 from cloud.store import Store
+from cloud.store.replay.kept import KeptWeeks
 from cloud.store.replay.reading import read_week
 from cloud.thresholds.figures import Expected, Forecast
 from cloud.thresholds.forecast import forecast_of
@@ -17,11 +18,16 @@ class ForecastItem(Forecast):
 
 
 async def read_forecast(
-    store: Store, group: str, proposed: GroupSettings, now_s: float, sites: Collection[str] = ()
+    store: Store,
+    group: str,
+    proposed: GroupSettings,
+    now_s: float,
+    sites: Collection[str] = (),
+    kept_weeks: KeptWeeks | None = None,
 ) -> ForecastItem | None:
     """Return the forecast of settings for the devices of a group on these sites; None without a device."""
     async with store.reading() as connection:
-        week = await read_week(connection, group, now_s, sites)
+        week = await read_week(connection, group, now_s, sites, kept_weeks)
     if week is None:
         return None
     found = await asyncio.to_thread(forecast_of, week, proposed)
@@ -29,11 +35,11 @@ async def read_forecast(
 
 
 async def forecast_for_history(
-    store: Store, group: str, settings: GroupSettings, now_s: float
+    store: Store, group: str, settings: GroupSettings, now_s: float, kept_weeks: KeptWeeks | None = None
 ) -> dict[str, Any] | None:
     """Return what is expected of settings; None without a device, or if the store cannot be read now."""
     try:
-        found = await read_forecast(store, group, settings, now_s)
+        found = await read_forecast(store, group, settings, now_s, kept_weeks=kept_weeks)
     except StorageError:  # the change is more urgent than its forecast
         return None
     if found is None:

@@ -39,6 +39,7 @@ from cloud.store.groups import (
     remove_group,
     rename_group,
 )
+from cloud.store.replay.kept import KeptWeeks
 from shared.group_settings import GroupSettings
 
 GroupName = Annotated[str, Path(pattern=PLACE_PATTERN, max_length=64)]
@@ -125,7 +126,8 @@ def group_routes(reading: Store, writing: Store, late_after_s: float) -> APIRout
     """Return the routes of groups; a device without a heartbeat for `late_after_s` seconds is silent."""
     router = api_router("groups")
     _add_names(router, writing)
-    _add_settings(router, reading, writing)
+    kept_weeks = KeptWeeks()
+    _add_settings(router, reading, writing, kept_weeks)
     _add_history(router, reading, writing)
 
     @router.get("/groups", response_model=GroupList, **needs(Scope.GROUPS_READ))
@@ -159,7 +161,8 @@ def group_routes(reading: Store, writing: Store, late_after_s: float) -> APIRout
         """
         asked = {"false_alarms_per_day": false_alarms_per_day, "max_samples_per_s": max_samples_per_s}
         proposed = GroupSettings.checked(asked)
-        found = await read_forecast(reading, group, proposed, time.time(), sites=caller_of(request).sites)
+        sites = caller_of(request).sites
+        found = await read_forecast(reading, group, proposed, time.time(), sites, kept_weeks)
         if found is None:
             raise not_found(f"Group {group!r} with devices")
         return found
@@ -189,7 +192,7 @@ def _add_names(router: APIRouter, writing: Store) -> None:
             await remove_group(writing, group, caller_of(request).actor)
 
 
-def _add_settings(router: APIRouter, reading: Store, writing: Store) -> None:
+def _add_settings(router: APIRouter, reading: Store, writing: Store, kept_weeks: KeptWeeks) -> None:
     @router.get("/groups/{group}/settings", response_model=GroupSettings, **needs(Scope.GROUPS_READ))
     async def get_settings(group: GroupName, response: Response) -> GroupSettings:
         """Return the settings of a group, none for an unknown one; their ETag is for If-Match of a change."""
@@ -207,7 +210,7 @@ def _add_settings(router: APIRouter, reading: Store, writing: Store) -> None:
         """
         caller = caller_of(request)
         version = _version(if_match)
-        expected = await forecast_for_history(reading, group, body, time.time())
+        expected = await forecast_for_history(reading, group, body, time.time(), kept_weeks)
         with _problems(group):
             facts = ChangeFacts(caller.actor, version, expected)
             changed = await change_settings(writing, group, body, replace=True, facts=facts)

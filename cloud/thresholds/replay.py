@@ -34,7 +34,8 @@ class Setting:
     @property
     def budgets(self) -> NDArray[np.intp]:
         """Places of the budgets in a bank, (devices,)."""
-        return np.array([budget_of(rate) for rate in self.samples_per_s.tolist()], np.intp)
+        rates, places = np.unique(self.samples_per_s, return_inverse=True)
+        return np.array([budget_of(rate) for rate in rates.tolist()], np.intp)[places]
 
 
 @dataclass(frozen=True, slots=True)

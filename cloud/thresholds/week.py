@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,14 +138,13 @@ class GroupWeek:
         Heartbeats count the samples of a device, not of its sources. Audits are a random share of what each source
         screens, so they divide the rate; with few audits the sources get equal parts.
         """
-        rates = np.zeros(len(self.sources))
-        by_device: dict[int, list[int]] = {}
-        for place, source in enumerate(self.sources):
-            by_device.setdefault(source.device, []).append(place)
-        for device, places in by_device.items():
-            audits = np.array([self.sources[place].audits.sum() for place in places], np.float64)
-            count = max(len(places), self.devices[device].running)
-            is_split = audits.sum() >= MIN_AUDITS_TO_SPLIT * count and count == len(places)
-            shares: Any = audits / audits.sum() if is_split else 1.0 / count
-            rates[places] = self.devices[device].rate_per_s * shares
+        if not self.sources:
+            return np.zeros(0)
+        devices, count = np.array([source.device for source in self.sources], np.intp), len(self.devices)
+        audits = np.array([source.audits for source in self.sources]).sum(axis=1).astype(np.float64)
+        total, counted = np.bincount(devices, audits, count), np.bincount(devices, minlength=count)
+        parts = np.maximum(np.maximum(counted, [device.running for device in self.devices]), 1)
+        is_split = (total >= MIN_AUDITS_TO_SPLIT * parts) & (parts == counted)
+        shares = np.where(is_split[devices], audits / np.maximum(total[devices], 1.0), 1.0 / parts[devices])
+        rates: NDArray[np.float64] = np.array([device.rate_per_s for device in self.devices])[devices] * shares
         return rates

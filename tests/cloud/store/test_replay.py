@@ -14,15 +14,18 @@ from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.removal import begin_removal, delete_data
-from cloud.store.replay import builder, reading
+from cloud.store.replay import builder, counts, kept
 from cloud.store.replay.builder import count_verdicts, forget_old
+from cloud.store.replay.counts import Counts
+from cloud.store.replay.kept import KeptWeeks
 from cloud.store.replay.outcomes import note_outcomes
 from cloud.store.replay.reading import read_week
 from cloud.store.review.builder import build_items
-from cloud.store.schema import group_changes, heartbeat_history, replay_budgets, replay_days
+from cloud.store.schema import devices, group_changes, heartbeat_history, replay_budgets, replay_days
 from cloud.thresholds.cells import BINS, ROUTES, SAMPLES, add_packed, bins_of, empty_histogram, unpack_bank
 from cloud.thresholds.figures import Trust
 from cloud.thresholds.forecast import forecast_of
+from cloud.thresholds.week import GroupWeek, SourceWeek
 from shared.group_settings import GroupSettings
 from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
@@ -72,17 +75,25 @@ async def histogram_of(store: Any, device_id: str = "one") -> np.ndarray:
     return histogram.reshape(len(ROUTES), BINS, 3)
 
 
-async def beats(store: Any, device_id: str = "one", *, rate_per_s: float = 0.05, hours: int = 30) -> None:
-    """Heartbeats of the last hours, of a device that screens at a rate and forwards 5 %."""
+async def beats(
+    store: Any,
+    device_id: str = "one",
+    *,
+    rate_per_s: float = 0.05,
+    hours: int = 30,
+    at_s: float = NOW_S,
+    screened: int = 0,
+) -> None:
+    """Heartbeats of the hours before a time, of a device that screens at a rate and forwards 5 %."""
     async with store.writing() as connection:
         rows = []
         for hour in range(hours):
-            at_s = NOW_S - (hours - hour) * 3600
+            beat_at_s = at_s - (hours - hour) * 3600
             counters = dict.fromkeys(HeartbeatCounters.model_fields, 0)
-            counters |= {"samples_screened": int(hour * 3600 * rate_per_s)}
+            counters |= {"samples_screened": screened + int(hour * 3600 * rate_per_s)}
             counters |= {"samples_forwarded": counters["samples_screened"] // 20}
             state = {"spool_samples": 0, "spool_bytes": 0, "health": "healthy", "is_drifting": False}
-            place = {"device_id": device_id, "slot": int(at_s // 300), "received_at_s": at_s}
+            place = {"device_id": device_id, "slot": int(beat_at_s // 300), "received_at_s": beat_at_s}
             rows.append(counters | state | place | {"certificate_expires_at_s": 9e9})
         await connection.execute(insert(heartbeat_history), rows)
 
@@ -169,7 +180,7 @@ async def test_the_week_of_a_group_is_read_and_forecast(store) -> None:
 
 
 async def test_days_and_sources_are_added_up_over_several_batches(store, monkeypatch) -> None:
-    monkeypatch.setattr(reading, "HISTOGRAMS_AT_ONCE", 2)
+    monkeypatch.setattr(counts, "HISTOGRAMS_AT_ONCE", 2)
     for days_ago in (0, 1, 2):
         at_s = NOW_S - 3600 - days_ago * builder.DAY_S
         await judged(store, [0.01, 0.02], source_id="a", at_s=at_s)
@@ -184,16 +195,66 @@ async def test_days_and_sources_are_added_up_over_several_batches(store, monkeyp
     sources = {(week.devices[each.device].device_id, each.source_id): each for each in week.sources}
     assert sorted(sources) == [("one", "a"), ("one", "b"), ("two", "a")]
 
-    def counts(values: np.ndarray) -> dict[int, int]:
+    def filled(values: np.ndarray) -> dict[int, int]:
         return {int(bin_): int(values[bin_]) for bin_ in np.flatnonzero(values)}
 
     percent, odd, third = (int(bins_of(value)) for value in (0.01, 1e-5, 0.3))
-    assert counts(sources["one", "a"].known) == {percent: 3, int(bins_of(0.02)): 3, odd: 3}
-    assert counts(sources["one", "a"].audits) == counts(sources["one", "b"].known) == {}
-    assert counts(sources["one", "b"].audits) == {percent: 3, third: 6}
-    assert counts(sources["one", "b"].audits_asking) == {third: 3}
-    assert counts(sources["two", "a"].known) == {percent: 3}
+    assert filled(sources["one", "a"].known) == {percent: 3, int(bins_of(0.02)): 3, odd: 3}
+    assert filled(sources["one", "a"].audits) == filled(sources["one", "b"].known) == {}
+    assert filled(sources["one", "b"].audits) == {percent: 3, third: 6}
+    assert filled(sources["one", "b"].audits_asking) == {third: 3}
+    assert filled(sources["two", "a"].known) == {percent: 3}
     assert [device.bank[-1, SAMPLES] for device in week.devices] == [18, 3]
+
+
+async def test_kept_parts_of_a_week_give_what_a_fresh_reading_gives(store) -> None:
+    async def both(now_s: float) -> tuple[GroupWeek, GroupWeek]:
+        async with store.reading() as connection:
+            kept_week = await read_week(connection, "default", now_s, kept_weeks=weeks)
+            fresh = await read_week(connection, "default", now_s)
+        assert kept_week is not None
+        assert fresh is not None
+        assert kept_week.rates_per_s().tolist() == fresh.rates_per_s().tolist()
+        settings = GroupSettings(false_alarms_per_day=300.0, max_samples_per_s=0.01)
+        assert forecast_of(kept_week, settings) == forecast_of(fresh, settings)
+        return kept_week, fresh
+
+    weeks, noon_s = KeptWeeks(), (NOW_S // builder.DAY_S) * builder.DAY_S + 43_200.0
+    await beats(store, at_s=noon_s)
+    await judged(store, [0.02, 1e-4], at_s=noon_s - 7200)
+    await count_verdicts(store, now_s=max(LATER_S, noon_s))
+    first, _ = await both(noon_s)
+    again, fresh = await both(noon_s + 1)
+    assert again.sources is first.sources is not fresh.sources
+    await judged(store, [0.01], at_s=noon_s - 7000)
+    await beats(store, at_s=noon_s + 6 * 3600, hours=6, screened=90_000)
+    await count_verdicts(store, now_s=max(LATER_S, noon_s))
+    later, _ = await both(noon_s + 6 * 3600)
+    assert later.sources[0].known.sum() == 3
+    assert later.devices[0].screened > first.devices[0].screened
+    await beats(store, at_s=noon_s + 86_400, hours=2, screened=99_000)
+    await both(noon_s + 86_400)
+    async with store.writing() as connection:  # with another enrolment, nothing of the former one is used
+        await connection.execute(update(devices).values(enrolled_at_s=NOW_S + 1))
+        await connection.execute(delete(replay_days))
+        await connection.execute(delete(heartbeat_history))
+    anew, _ = await both(noon_s + 6 * 3600)
+    assert (anew.sources, anew.devices[0].screened) == ([], 0)
+
+
+def test_kept_weeks_are_bounded(monkeypatch) -> None:
+    monkeypatch.setattr(kept, "MAX_WEEKS", 2)
+    monkeypatch.setattr(kept, "MAX_KEPT_SOURCES", 3)
+    weeks = KeptWeeks()
+    first, second = weeks.of(["a"], 0.0), weeks.of(["b"], 0.0)
+    assert weeks.of(["a"], 0.0) is first
+    weeks.of(["c"], 0.0)
+    assert weeks.of(["a"], 0.0) is first
+    assert weeks.of(["b"], 0.0) is not second, "it was used least recently"
+    large = weeks.of(["d"], 0.0)
+    large.counts = Counts((1.0, 1), [SourceWeek(0, str(number)) for number in range(4)], np.zeros(0, np.int64), {})
+    weeks.shrink()
+    assert weeks.of(["d"], 0.0) is not large
 
 
 async def test_a_counter_that_falls_begins_again(store) -> None:
