@@ -56,7 +56,7 @@ def samples(page: Any) -> list[str]:
 
 def wait_until(page: Any, condition: Callable[[], bool], what: str) -> None:
     """Wait until a condition is true."""
-    end_s = time.monotonic() + 15
+    end_s = time.monotonic() + 40
     while not condition():
         assert time.monotonic() < end_s, what
         page.wait_for_timeout(50)

@@ -161,7 +161,7 @@ async def test_idle_connections_are_bounded_and_a_connected_device_goes_on(tmp_p
 async def test_the_consoles_port_answers_again_after_idle_connections_without_a_restart(
     tmp_path, biopsies, monkeypatch
 ):
-    monkeypatch.setattr(web, "FIRST_REQUEST_S", 0.5)
+    monkeypatch.setattr(web, "FIRST_REQUEST_S", 1.5)
     async with running(settings_for(tmp_path, limits={"console_connections": 5}), biopsies.key) as cloud:
         host, port = cloud.service.addresses.console_address.rsplit(":", 1)
 
@@ -174,7 +174,7 @@ async def test_the_consoles_port_answers_again_after_idle_connections_without_a_
 
         idle = [await asyncio.open_connection(host, int(port)) for _ in range(30)]
         assert await health() == b""
-        await asyncio.sleep(1)
+        await asyncio.sleep(2)
         assert b"200 OK" in await health()
         for _, writer in idle:
             writer.close()
