@@ -1,6 +1,6 @@
 """Reading of the reports on bundles: manifest, fusion, calibrations, audit log and heartbeats.
 
-Nothing is computed anew.
+No score is computed again.
 """
 
 import asyncio

@@ -13,6 +13,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from cloud.metrics import separation
+from cloud.rollouts.bounds import crossing
 from cloud.store.comparison_samples import ANOMALOUS, Answer, ComparedSample
 from shared.calibration import MIN_P_VALUE
 from shared.samples import Decision
@@ -101,26 +102,15 @@ def share(hits: int, count: int) -> ShareFigures:
 
 
 def auroc_interval(auroc: float, anomalous: int, normal: int) -> tuple[float, float]:
-    """Return the interval of an AUROC that was measured on so many samples of both kinds."""
+    """Return the interval of an AUROC that was measured on these numbers of samples."""
 
-    def is_possible(true: float) -> bool:
+    def excluded(true: float) -> bool:
         size = (anomalous + normal) / 2
         variance = true * (1 - true) / (anomalous * normal)
         variance *= 1 + (size - 1) * ((1 - true) / (2 - true) + true / (1 + true))
-        return abs(true - auroc) <= Z * math.sqrt(variance) + 1e-12
+        return abs(true - auroc) > Z * math.sqrt(variance) + 1e-12
 
-    return _edge(0.0, auroc, is_possible), _edge(1.0, auroc, is_possible)
-
-
-def _edge(outside: float, inside: float, is_possible: Callable[[float], bool]) -> float:
-    """Return the value nearest to `outside` that is possible, by bisection."""
-    for _ in range(50):
-        middle = (outside + inside) / 2
-        if is_possible(middle):
-            inside = middle
-        else:
-            outside = middle
-    return inside
+    return crossing(0.0, auroc, excluded), crossing(1.0, auroc, excluded)
 
 
 def _side(

@@ -36,6 +36,7 @@ def unpack(archive: Path, folder: Path, *, max_files: int, max_bytes: int) -> in
                 target.parent.mkdir(parents=True, exist_ok=True)
                 total = _write(opened, entry, target, total, max_bytes)
                 count += 1
+    # zipfile raises NotImplementedError for a version or a method that it does not know, RuntimeError for a password.
     except (zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
         raise DataError(f"{archive.name}: not a readable ZIP archive ({error}). Make it again.") from None
     if not count:

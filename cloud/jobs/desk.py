@@ -32,7 +32,7 @@ MAX_PICTURE_BYTES = 8 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class TrainingCounts:
-    """Numbers of samples that a training from the store would have; `problem`: why it cannot begin, else empty."""
+    """Numbers of stored samples for a training; `problem` says why it cannot begin, and how many are missing."""
 
     devices: int
     modality: str

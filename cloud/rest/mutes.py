@@ -66,7 +66,7 @@ class MuteRequest(PatternRequest):
 
 
 class PreviewItem(BaseModel):
-    """What a mute would have hidden of the items since `since`: numbers of review items, the newest first.
+    """Review items since `since` that a mute would have hidden: their numbers, the newest first.
 
     `items` are those of the scope, `compared` those that have a pattern; `cut`: there were too many to look at all.
     `real` are hidden ones that a person called real or missed, `left` hidden ones that nobody has decided.

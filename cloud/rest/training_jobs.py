@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 from pydantic import BaseModel
 
-from cloud.jobs.desk import TrainingDesk
+from cloud.jobs.desk import TrainingCounts, TrainingDesk
 from cloud.jobs.options import ID_PATTERN, NAME_PATTERN, JobData, JobOptions, JobRequest, StoredSelection
 from cloud.jobs.publishing import PublicationRequest, publish
 from cloud.moments import rfc3339
@@ -67,22 +67,6 @@ class JobPage(BaseModel):
     next: str | None
 
 
-class SampleCountItem(BaseModel):
-    """Numbers of stored samples for a training; `problem` says why it cannot begin, and how many are missing."""
-
-    devices: int
-    modality: str
-    judged_normal: int
-    audits: int
-    false_alarms: int
-    normals: int
-    real: int
-    missed: int
-    other_format: int
-    without_payload: int
-    problem: str
-
-
 class PublicationItem(BaseModel):
     """A published bundle; `is_first`: it is the first of its name, and current at once without a rollout."""
 
@@ -96,17 +80,17 @@ def training_routes(reading: Store, desk: TrainingDesk | None) -> APIRouter:
     router = api_router("training")
     _add_changes(router, reading, desk)
 
-    @router.get("/training/samples", response_model=SampleCountItem, **needs(Scope.TRAINING_READ, 409))
+    @router.get("/training/samples", response_model=TrainingCounts, **needs(Scope.TRAINING_READ, 409))
     async def count_samples(
         request: Request,
         bundle_name: Annotated[str, Query(pattern=NAME_PATTERN)],
         device_id: Name = "",
         group: Name = "",
         days: Annotated[float, Query(gt=0, le=3650, allow_inf_nan=False)] = 30.0,
-    ) -> dict[str, Any]:
+    ) -> TrainingCounts:
         """Count the stored samples of a device or a group that a training would have."""
         wanted = _selection(device_id=device_id, group=group, bundle_name=bundle_name, days=days)
-        return asdict(await _here(desk).count_samples(wanted, caller_of(request).sites))
+        return await _here(desk).count_samples(wanted, caller_of(request).sites)
 
     @router.get("/training/jobs", response_model=JobPage, **needs(Scope.TRAINING_READ))
     async def list_jobs(request: Request, cursor: CursorText = "", size: Size = 50) -> dict[str, Any]:

@@ -23,8 +23,8 @@ def share_bounds(hits: float, count: float, error: float) -> tuple[float, float]
     def excluded(share: float) -> bool:
         return _times_log(hits, share) + _times_log(misses, 1 - share) < limit
 
-    low = 0.0 if not excluded(0.0) else _crossing(0.0, best, excluded)
-    high = 1.0 if not excluded(1.0) else _crossing(1.0, best, excluded)
+    low = 0.0 if not excluded(0.0) else crossing(0.0, best, excluded)
+    high = 1.0 if not excluded(1.0) else crossing(1.0, best, excluded)
     return low, high
 
 
@@ -58,7 +58,7 @@ def count_until_below(hits: float, count: float, limit: float, error: float) -> 
     return math.ceil(high)
 
 
-def _crossing(outside: float, inside: float, excluded: Callable[[float], bool]) -> float:
+def crossing(outside: float, inside: float, excluded: Callable[[float], bool]) -> float:
     """Return the outermost share that is not excluded, by bisection."""
     for _ in range(60):
         middle = (outside + inside) / 2

@@ -44,8 +44,9 @@ class CrashRecord:
             self.descriptor = os.open(path.with_suffix(".record"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             _LOG.warning("crash_record_not_kept", folder=data_dir / FOLDER, reason=error.strerror or str(error))
-            temporary = tempfile.TemporaryFile()  # noqa: SIM115 closed by `close`
-            self.descriptor = self._end.enter_context(temporary).fileno()
+            self.descriptor, name = tempfile.mkstemp()
+            self._end.callback(os.close, self.descriptor)
+            os.unlink(name)
             return
         self._end.callback(os.close, self.descriptor)
         self._end.callback(os.ftruncate, self.descriptor, 0)

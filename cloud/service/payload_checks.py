@@ -82,7 +82,7 @@ def _findings(audit: SegmentAudit, objects: Objects, deep: bool) -> list[Check]:
     orphans = audit.orphans
     if orphans.segments:
         text = f"{orphans.segments} segments with {bytes_words(orphans.amount)} have no row for more than a day"
-        advice = "the service removes them daily; check that it runs and what its log says about retention"
+        advice = "the service removes them daily; check that it runs, and read its log about retention"
         checks.append(finding(text, orphans, advice, WARNING))
     scope = "" if deep else "a sample: "
     left = f"; {audit.dirty} wait to be rewritten without removed devices" if audit.dirty else ""

@@ -77,8 +77,8 @@ async def rename_group(store: Store, name: str, new_name: str, actor: str | None
 async def remove_group(store: Store, name: str, actor: str | None = None) -> None:
     """Remove a group without devices, with its settings and history.
 
-    Raises UnknownGroupError, and GroupRefusedError for the default group, for one with a device or an open token, and
-    for one that alone gets the bundles of a name: without it they would be released to all.
+    Raises UnknownGroupError. Raises GroupRefusedError if it is the default group, if it has a device or an open token,
+    and if it is the only group of a bundle name, because that name would then go to every group.
     """
     async with store.writing() as connection:
         await _check_may_change(connection, name)

@@ -1,6 +1,6 @@
 """Anomalies that people report as missed by the edge: of a stored sample, or of a time of a source that sent nothing.
 
-A report is not a random sample of what the edge accepted, so it never enters the bound that the audits give. A report
+A report is not a random accepted sample, so it never enters the bound that the audits give. A report
 of a sample also labels it missed. Withdrawn reports stay, and do not count.
 """
 
@@ -27,7 +27,7 @@ from cloud.store.sites import by_sites
 from shared.errors import DataError
 
 MAX_SPAN_S = 7 * 86_400.0
-MAX_AHEAD_S = 3600.0  # that a report may end in the future, by the clock of whoever reports
+MAX_AHEAD_S = 3600.0  # that a report may end in the future, by the clock of its author
 MAX_REPORTS = 10_000  # of one device
 MAX_SOURCE_CHARACTERS = 512
 

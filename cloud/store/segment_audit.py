@@ -54,7 +54,7 @@ class SegmentFault:
 
 @dataclass(slots=True)
 class SegmentAudit:
-    """Number of segments and folders that were looked at, and what was found.
+    """Number of examined segments and folders, and their faults.
 
     Findings count values in `amount`, but `orphans` bytes: no row names these although they are older than `orphan_s`.
     `dirty` segments hold bytes of removed devices. `faulty` are those that are missing or short.

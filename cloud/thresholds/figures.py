@@ -13,14 +13,14 @@ class Trust(StrEnum):
     ESTIMATE = "estimate"
     """Audits stand for samples that were not sent."""
     UNKNOWN = "unknown"
-    """What was sent does not say it; figures are lower bounds."""
+    """The sent samples do not show it; figures are lower bounds."""
 
 
 class WeekFigures(BaseModel):
     """Figures of the last days under one pair of settings.
 
     `false_alarms_per_day` and `max_samples_per_s` are None where the devices differ; 0 as a budget means no limit. The
-    bounds are those of a 95 % interval, equal to the figure where it is exact. Of the labelled samples, `reals_alarmed`
+    bounds are those of a 95 % interval, equal to the figure where it is exact. Among labelled samples, `reals_alarmed`
     raise an alarm, `reals_lost` raise none any more, `reals_gained` raise one in addition; `reals_at_risk` may stay on
     their device, because its budget was used up on their day.
     """
@@ -107,7 +107,7 @@ class Forecast(BaseModel):
 
 
 class Expected(BaseModel):
-    """What was expected of a change, for the history."""
+    """Forecast of a change, for the history."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -121,7 +121,7 @@ class Expected(BaseModel):
 
 
 class Came(BaseModel):
-    """What came in the `hours` after a change, a day at most; figures a day, None if the next change came at once."""
+    """Items in the `hours` after a change, a day at most; figures a day, None if the next change came at once."""
 
     model_config = ConfigDict(frozen=True)
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from cloud.thresholds.figures import Trust, WeekFigures
 from cloud.thresholds.week import GroupWeek
 
-CLEAR_AUDITS = 100  # a week of so many gives an interval of about a fifth to each side
+CLEAR_AUDITS = 100  # a week with 100 of them gives an interval of about a fifth to each side
 
 
 @dataclass(frozen=True, slots=True)
 class Doubts:
-    """What limits the trust in a forecast.
+    """Limits of the trust in a forecast.
 
     `audits` of all samples; `audits_beyond` lie between the coverage and the proposed level. `audit_share` is the
     largest in force. `is_budgeted`: a device has an upload budget, which may hold suspicious samples back.

@@ -1,4 +1,4 @@
-"""What a group did in the last days, as a replay needs it: histograms, counters, labelled samples and review items."""
+"""Last days of a group for a replay: histograms, counters, labelled samples and review items."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -95,7 +95,7 @@ class LabelledSample:
 
 @dataclass(frozen=True, slots=True)
 class ItemOfWeek:
-    """Review item by its oddest sample. `p_value`: the edge's; `is_alarm`: an alarm whatever the device decides.
+    """Review item by its oddest sample. `p_value`: the edge's; `is_alarm`: an alarm even if the device raises none.
 
     `can_alarm`: it is an alarm if the device raises one; an undecided one is not.
     """
@@ -135,8 +135,8 @@ class GroupWeek:
     def rates_per_s(self) -> NDArray[np.float64]:
         """Return the rate of each source, (sources,) samples a second.
 
-        Heartbeats count the samples of a device, not of its sources. Audits are a random share of what each source
-        screens, so they divide the rate; with few audits the sources get equal parts.
+        Heartbeats count the samples of a device, not of its sources. Audits are a random share of each source's
+        samples, so they divide the rate; with few audits the sources get equal parts.
         """
         if not self.sources:
             return np.zeros(0)

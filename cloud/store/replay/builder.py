@@ -61,7 +61,7 @@ _PLACES = {route.value: place for place, route in enumerate(ROUTES)}
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One judged sample. `cell`: its row in a histogram; `figures`: what it adds to the columns."""
+    """One judged sample. `cell`: its row in a histogram; `figures`: its share of the columns."""
 
     device_id: str
     source_id: str

@@ -11,11 +11,11 @@ from cloud.thresholds.figures import Came
 
 OLDEST_S = 14 * DAY_S  # of a change without an outcome
 AT_ONCE = 50
-LEAST_S = 3600.0  # between two changes, for figures of the first one
+LEAST_S = 3600.0  # between two changes; with less the first one has no figures
 
 
 async def note_outcomes(store: Store, now_s: float) -> int:
-    """Store what came after the changes that are a day old; return their number. Raises StorageError."""
+    """Store the outcome of changes that are a day old; return their number. Raises StorageError."""
     due = select(group_changes.c.number, group_changes.c.group_name, group_changes.c.at_s).where(
         group_changes.c.outcome.is_(None), group_changes.c.at_s.between(now_s - OLDEST_S, now_s - DAY_S)
     )

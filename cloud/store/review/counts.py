@@ -42,7 +42,7 @@ class Bucket:
 
 
 async def open_counts(connection: AsyncConnection, wanted: ItemFilter) -> OpenCounts:
-    """Return the undecided items that match by severity and device, whoever looks at them."""
+    """Return the undecided items that match by severity and device, the same for all people."""
     return {(row[0], row[1]): int(row[2]) for row in await connection.execute(_open_items(wanted))}
 
 

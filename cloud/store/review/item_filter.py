@@ -51,7 +51,7 @@ class ItemFilter:
     is_muted: bool = False
 
     def anywhere(self) -> "ItemFilter":
-        """Return the filter of what is left, without tab, site, device and class."""
+        """Return the filter without tab, site, device and class."""
         return replace(self, severity=None, site="", device_id="", defect_class="", is_muted=False)
 
 

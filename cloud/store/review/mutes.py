@@ -1,8 +1,8 @@
 """Mutes: patterns of false alarms that are kept out of the inbox until a time.
 
 A mute changes no verdict. It hides items that are built while it is active, and at its start the items of the last week
-that nobody has decided. It ends by itself, and what it hid stays on the tab Muted; whoever ends it earlier brings what
-nobody has decided back into the inbox, and can take that back.
+that nobody has decided. It ends by itself, and its hidden items stay on the tab Muted. A person who ends it earlier
+brings the undecided ones back into the inbox, and can undo that.
 """
 
 import time

@@ -54,7 +54,7 @@ class Pattern:
         return (*kind, self.scope.value, self.site, self.device_id, self.source_id)
 
     def lowest_p_value(self) -> float:
-        """Return the p-value below which a verdict is shown all the same."""
+        """Return the p-value below which a verdict is shown nevertheless."""
         return self.p_value / FAR_BELOW
 
 

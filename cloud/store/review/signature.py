@@ -25,7 +25,7 @@ Sides: TypeAlias = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Signature of one verdict of a bundle, whatever the bundle's version."""
+    """Signature of one verdict, the same for all versions of a bundle."""
 
     bundle_name: str
     modality: str

@@ -38,7 +38,7 @@ BUSY_TIMEOUT_MS = 10_000
 JOURNAL_ATTEMPTS, JOURNAL_WAIT_S = 100, 0.02
 PROGRESS_STEPS = 20_000  # of SQLite's virtual machine, about a millisecond
 # The log is cut to this size when SQLite starts it again. It usually stays shorter: a commit that makes the file longer
-# waits for the journal of the file system, with what other programs have written.
+# waits for the journal of the file system, and so for the writes of other programs.
 WAL_BYTES = 16 * 2**20
 WAL_MOST_PAGES = 16_384  # a writer copies a log of this length itself, see cloud.store.sqlite.checkpoints
 

@@ -1,4 +1,4 @@
-"""Models in a real browser, with a real service: a rollout that a gate halts, and one that a person rolls back."""
+"""Models in Chromium, with a running service: a rollout that a gate halts, and one that a person rolls back."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Labels that act in a real browser: classes by key, mutes with preview and undo, reported misses."""
+"""Labels and their effects in Chromium: classes by key, mutes with preview and undo, reported misses."""
 
 import time
 from typing import Any

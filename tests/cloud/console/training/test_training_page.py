@@ -1,4 +1,4 @@
-"""Training from the page in a real browser: upload, progress, report, and publication to a trial."""
+"""Training from the page in Chromium: upload, progress, report, and publication to a trial."""
 
 from collections.abc import Iterator
 from pathlib import Path
