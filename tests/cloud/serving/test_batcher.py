@@ -202,15 +202,15 @@ async def test_samples_that_arrive_one_by_one_while_a_batch_is_judged_are_one_ba
 async def test_verdicts_that_are_being_stored_at_the_end_are_not_lost(store, monkeypatch):
     begun, ends = asyncio.Event(), asyncio.Event()
 
-    async def slow_store(store, judged):
+    async def slow_store(*arguments):
         begun.set()
         await ends.wait()
-        return await store_verdicts(store, judged)
+        return await store_verdicts(*arguments)
 
     monkeypatch.setattr("cloud.serving.verdict_writer.store_verdicts", slow_store)
     await add(store, 5)
     async with batching(store, Recorder()):
-        await begun.wait()
+        await asyncio.wait_for(begun.wait(), 30)
         asyncio.get_running_loop().call_later(0.1, ends.set)
     assert (await backlog(store)).total == 0
 
