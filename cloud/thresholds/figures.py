@@ -11,7 +11,7 @@ class Trust(StrEnum):
     EXACT = "exact"
     """Every sample that it counts was sent."""
     ESTIMATE = "estimate"
-    """Audits stand for samples that were not sent."""
+    """Audits stand for samples that were not sent, or devices were left out."""
     UNKNOWN = "unknown"
     """The sent samples do not show it; figures are lower bounds."""
 

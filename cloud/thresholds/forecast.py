@@ -24,7 +24,7 @@ def forecast_of(week: GroupWeek, settings: GroupSettings) -> Forecast:
     trust, doubts = _trust(replay, proposed)
     limits = present.budgets != NO_LIMIT
     is_larger = bool((limits & (proposed.budgets > present.budgets)).any())
-    upload_trust = Trust.UNKNOWN if is_larger else Trust.EXACT
+    upload_trust = Trust.UNKNOWN if is_larger else Trust.ESTIMATE if week.left_out else Trust.EXACT
     reals = sum(each.is_real for each in week.labelled)
     return Forecast(
         days=replay.days,
@@ -49,6 +49,7 @@ def _trust(replay: Replay, setting: Setting) -> tuple[Trust, Doubts]:
     alarms = replay.alarms(replay.cuts(setting.false_alarms[None]))
     devices = replay.week.devices
     doubts = Doubts(
+        is_sent=not alarms.is_beyond[0],
         has_rates=replay.has_rates,
         audits=replay.audits,
         audits_beyond=int(alarms.audits[0]),
@@ -62,7 +63,7 @@ def _trust(replay: Replay, setting: Setting) -> tuple[Trust, Doubts]:
     if not replay.has_rates:
         return Trust.UNKNOWN, doubts
     if not alarms.is_beyond[0]:
-        return Trust.EXACT, doubts
+        return (Trust.ESTIMATE if replay.week.left_out else Trust.EXACT), doubts
     is_enough = replay.audits >= MIN_AUDITS and replay.unaudited_share < MOST_UNAUDITED
     return (Trust.ESTIMATE if is_enough else Trust.UNKNOWN), doubts
 

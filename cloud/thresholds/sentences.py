@@ -12,10 +12,11 @@ CLEAR_AUDITS = 100  # a week with 100 of them gives an interval of about a fifth
 class Doubts:
     """Limits of the trust in a forecast.
 
-    `audits` of all samples; `audits_beyond` lie between the coverage and the proposed level. `audit_share` is the
+    `is_sent`: every sample that would raise an alarm was sent. `audits` of all samples; `audits_beyond` lie between the coverage and the proposed level. `audit_share` is the
     largest in force. `is_budgeted`: a device has an upload budget, which may hold suspicious samples back.
     """
 
+    is_sent: bool
     has_rates: bool
     audits: int
     audits_beyond: int
@@ -26,7 +27,7 @@ class Doubts:
 
 def sentences(week: GroupWeek, figures: WeekFigures, doubts: Doubts, trust: Trust, upload_trust: Trust) -> list[str]:
     """Return what the page says beside the figures, the trust in the alarms first."""
-    said = [_of_alarms(figures, doubts, trust)]
+    said = [_of_alarms(figures, doubts, trust, len(week.devices))]
     if trust is not Trust.UNKNOWN and doubts.is_budgeted:
         said.append(
             "Devices of this group have an upload budget. Samples that it held back are not here, so the counts are "
@@ -42,15 +43,23 @@ def sentences(week: GroupWeek, figures: WeekFigures, doubts: Doubts, trust: Trus
     if week.items_total > len(week.items):
         said.append(f"Items are counted by the newest {len(week.items):,} of {week.items_total:,}.")
     if week.left_out:
-        said.append(f"{week.left_out:,} devices of this group are left out: the forecast reads a bounded number.")
+        said.append(
+            f"{_devices(week.left_out)} of this group {'is' if week.left_out == 1 else 'are'} left out, so the counts "
+            "are lower bounds: the forecast reads a bounded number of devices and sources. Divide the group to see all."
+        )
     return said
 
 
-def _of_alarms(figures: WeekFigures, doubts: Doubts, trust: Trust) -> str:
+def _of_alarms(figures: WeekFigures, doubts: Doubts, trust: Trust, devices: int) -> str:
     if trust is Trust.EXACT:
         return (
             "Exact: every sample that would raise an alarm with this setting was sent, and "
             f"{_number(figures.alarms_per_day)} a day were counted."
+        )
+    if trust is Trust.ESTIMATE and doubts.is_sent:
+        return (
+            f"Estimate: {_number(figures.alarms_per_day)} alarms a day were counted on {_devices(devices)}, which sent "
+            "every sample that would raise an alarm with this setting. The other devices of the group do not count."
         )
     if trust is Trust.ESTIMATE:
         return (
@@ -77,6 +86,10 @@ def _wanted_share(doubts: Doubts) -> float:
     share = max(doubts.audit_share, 0.001)
     factor = CLEAR_AUDITS / max(doubts.audits, 1)
     return min(1.0, max(2.0 * share, min(share * factor, 0.25)))
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count:,} devices"
 
 
 def _percent(share: float) -> str:

@@ -1,20 +1,19 @@
 """Histograms and budgets of the devices of a group over its last days, read in batches."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store.replay.beats import DAYS
 from cloud.store.schema import replay_budgets, replay_days, replay_progress
 from cloud.thresholds.cells import BUDGETS, COLUMNS, SAMPLES, unpack_banks
 from cloud.thresholds.week import SourceWeek, add_histograms
 
-MAX_SOURCES = 4000
+MAX_SOURCES = 4000  # of all devices: 15 kB each in memory
 HISTOGRAMS_AT_ONCE = 500  # in memory: a few milliseconds of work
 
 
@@ -32,10 +31,29 @@ class Counts:
     losses: Mapping[tuple[int, int], NDArray[np.bool_]]
 
 
+async def devices_within_bound(
+    connection: AsyncConnection, ids: Select[Any], device_ids: Sequence[str], first_day: int
+) -> int:
+    """Return how many of the devices, the first ones, have MAX_SOURCES sources together since a day; at least 1."""
+    days = replay_days.c
+    query = select(days.device_id, func.count(days.source_id.distinct()))
+    query = query.where(days.device_id.in_(ids), days.day >= first_day).group_by(days.device_id)
+    counted = {row[0]: int(row[1]) for row in await connection.execute(query)}
+    total = 0
+    for place, device_id in enumerate(device_ids):
+        total += counted.get(device_id, 0)
+        if total > MAX_SOURCES:
+            return max(1, place)
+    return len(device_ids)
+
+
 async def read_counts(
     connection: AsyncConnection, ids: Select[Any], places: Mapping[str, int], first_day: int, known: Counts | None
 ) -> Counts:
-    """Return the counts of devices since a day; the `known` ones if no verdict was counted since."""
+    """Return the counts of devices since a day; the `known` ones if no verdict was counted since.
+
+    The caller bounds the devices by `devices_within_bound`: all rows of these are read.
+    """
     progress = (await connection.execute(select(replay_progress.c.judged_at_s, replay_progress.c.number))).first()
     counted = (progress.judged_at_s, progress.number) if progress is not None else None
     if known is not None and counted is not None and known.counted == counted:
@@ -51,7 +69,7 @@ async def _read_histograms(
         replay_days.c.device_id.in_(ids), replay_days.c.day >= first_day
     )
     sources: dict[tuple[str, str], SourceWeek] = {}
-    result = await connection.stream(query.limit(DAYS * MAX_SOURCES))
+    result = await connection.stream(query)
     async for rows in result.partitions(HISTOGRAMS_AT_ONCE):
         packed: dict[tuple[str, str], list[bytes]] = {}
         for device_id, source_id, cells in rows:

@@ -1,7 +1,8 @@
 """The last days of a group for a replay: a bounded number of rows, however many samples the store has.
 
-Histograms and budgets are one row for each source or device and day. Heartbeats are read at a few times by an index.
-Labelled samples and review items are the newest ones up to a bound.
+Histograms and budgets are one row for each source or device and day. Devices beyond MAX_DEVICES, or with sources beyond
+MAX_SOURCES, are left out as a whole. Heartbeats are read at a few times by an index. Labelled samples and review items
+are the newest ones up to a bound.
 """
 
 import uuid
@@ -15,7 +16,7 @@ from cloud.store.group_settings import settings_by_group
 from cloud.store.labels import IS_CURRENT, Label
 from cloud.store.replay.beats import DAYS, add_up, read_newest_beats, read_past_beats
 from cloud.store.replay.builder import DAY_S
-from cloud.store.replay.counts import read_counts
+from cloud.store.replay.counts import devices_within_bound, read_counts
 from cloud.store.replay.kept import KeptWeeks
 from cloud.store.review.grouping import moment_of
 from cloud.store.review.severity import ALARM_P_VALUE, Severity
@@ -55,16 +56,19 @@ async def read_week(
     rows = (await connection.execute(query.limit(MAX_DEVICES))).all()
     if not rows:
         return None
+    ids = select(devices.c.device_id).where(*wanted).order_by(devices.c.device_id)
+    since_s = (now_s // DAY_S - DAYS + 1) * DAY_S
+    first_day, listed_ids = int(since_s // DAY_S), [row.device_id for row in rows]
+    rows = rows[: await devices_within_bound(connection, ids.limit(MAX_DEVICES), listed_ids, first_day)]
+    ids = ids.limit(len(rows))
     found = [
         DeviceWeek(device_id, in_force=settings, running=len(running or ())) for device_id, _, settings, running in rows
     ]
     counted = (await connection.execute(select(func.count()).select_from(devices).where(*wanted))).scalar_one()
-    ids = select(devices.c.device_id).where(*wanted).order_by(devices.c.device_id).limit(MAX_DEVICES)
     places = {device.device_id: place for place, device in enumerate(found)}
-    since_s = (now_s // DAY_S - DAYS + 1) * DAY_S
     weeks = kept_weeks if kept_weeks is not None else KeptWeeks()
     kept = weeks.of([(row.device_id, row.enrolled_at_s) for row in rows], since_s)
-    counts = kept.counts = await read_counts(connection, ids, places, int(since_s // DAY_S), kept.counts)
+    counts = kept.counts = await read_counts(connection, ids, places, first_day, kept.counts)
     days_s = (since_s, now_s)
     beats, kept.past_beats = await read_past_beats(connection, ids, places, days_s, kept.past_beats)
     weeks.shrink()
