@@ -12,8 +12,9 @@ CLEAR_AUDITS = 100  # a week with 100 of them gives an interval of about a fifth
 class Doubts:
     """Limits of the trust in a forecast.
 
-    `is_sent`: every sample that would raise an alarm was sent. `audits` of all samples; `audits_beyond` lie between the coverage and the proposed level. `audit_share` is the
-    largest in force. `is_budgeted`: a device has an upload budget, which may hold suspicious samples back.
+    `is_sent`: every sample that would raise an alarm was sent. `audits` of all samples; `audits_beyond` lie between the
+    coverage and the proposed level. `audit_share` is the largest in force. `is_budgeted`: a device has an upload
+    budget, which may hold suspicious samples back.
     """
 
     is_sent: bool

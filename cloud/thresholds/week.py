@@ -112,7 +112,8 @@ class GroupWeek:
     """A group over its last days, up to `until_s`.
 
     `items` are the newest of `items_total` review items. `losses`: by device and day, (budgets,) whether a budget would
-    have held a sample back on that day. `left_out`: devices that were not read, because of the bounds of devices and sources.
+    have held a sample back on that day. `left_out`: devices that were not read, because of the bounds of devices and
+    sources.
     """
 
     since_s: float
