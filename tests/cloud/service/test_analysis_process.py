@@ -75,7 +75,9 @@ async def test_samples_of_a_killed_analysis_process_get_one_verdict_each_of_the_
     assert child.pid != pid
     assert service.readiness()["status"] == "ready"
     await until(lambda: service.health()["backlog_samples"] == 0)
-    assert len(await device.events(100, timeout_s=1)) == 1 + len(sent)  # and the published bundle
+    events = await device.events(1 + len(sent))  # and the published bundle
+    assert len(events) == 1 + len(sent)
+    assert await device.events(1, cursor=events[-1].cursor, timeout_s=1) == []
     await service.stop()
     assert has_ended(child.pid)
 
