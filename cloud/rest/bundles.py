@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
 from cloud.bundle_report.figures import BundleReport
 from cloud.bundle_report.reading import BundleReports
 from cloud.moments import with_rfc3339
 from cloud.rest.access import caller_of, needs
+from cloud.rest.archive_download import ArchiveDownload, DownloadSlots
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.rest.routers import api_router
@@ -112,7 +113,7 @@ def bundle_routes(store: Store, writing: Store, registry: Registry | None, late_
 
 
 def _add_archives(router: APIRouter, store: Store, registry: Registry | None, late_after_s: float) -> None:
-    reports = BundleReports(store, registry, late_after_s)
+    reports, slots = BundleReports(store, registry, late_after_s), DownloadSlots()
 
     @router.get("/bundles/{bundle_id}/report", response_model=BundleReportItem, **needs(Scope.BUNDLES_READ, 404))
     async def report(request: Request, bundle_id: str) -> dict[str, Any]:
@@ -132,20 +133,23 @@ def _add_archives(router: APIRouter, store: Store, registry: Registry | None, la
         **needs(Scope.BUNDLES_DOWNLOAD, 404, responses=ARCHIVE),
     )
     async def archive(
-        bundle_id: str, for_devices: Annotated[bool, Query(description="Without `cloud/`, as devices get it.")] = False
-    ) -> FileResponse:
-        """Return the archive of a bundle; it may hold normal samples. 404 for an unknown or missing one."""
+        request: Request,
+        bundle_id: str,
+        for_devices: Annotated[bool, Query(description="Without `cloud/`, as devices get it.")] = False,
+    ) -> Response:
+        """Return the archive of a bundle; it may hold normal samples. 404 for an unknown or missing one.
+
+        503 with Retry-After while too many archives are downloaded.
+        """
         if registry is None or (entry := await registry.entry(bundle_id)) is None:
             raise not_found(f"Bundle {bundle_id[:128]!r}")
         try:
             read = registry.edge_archive if for_devices else registry.archive
             path = await read(entry.bundle_id)
-        except BundleError:
+            name = f"{entry.bundle_id}{'.edge' if for_devices else ''}.vedette"
+            return ArchiveDownload(path, name, caller_of(request).actor, slots)
+        except (BundleError, FileNotFoundError):
             raise not_found(f"The archive of {entry.bundle_id}") from None
-        if not path.is_file():
-            raise not_found(f"The archive of {entry.bundle_id}")
-        name = f"{entry.bundle_id}{'.edge' if for_devices else ''}.vedette"
-        return FileResponse(path, media_type="application/octet-stream", filename=name)
 
 
 def _add_releases(router: APIRouter, store: Store, writing: Store, registry: Registry | None) -> None:

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud.rest.access import Guard
 from cloud.rest.problems import Problem, storage_problem
+from cloud.rest.tags import matches
 from shared.errors import StorageError
 
 OPENAPI_PATH = "/api/v1/openapi.json"
@@ -36,7 +37,7 @@ class ApiFront:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        answer = _Answer(Headers(scope=scope), send, is_get=scope["method"] == "GET")
+        answer = TaggedAnswer(Headers(scope=scope), send, is_get=scope["method"] == "GET")
         try:
             if scope["path"] not in OPEN_PATHS:
                 scope.setdefault("state", {})["caller"] = await self._guard.caller(Request(scope))
@@ -52,39 +53,54 @@ class ApiFront:
         await self._app(scope, lambda: _replay(parts, receive), answer.send)
 
 
-class _Answer:
-    """Answer that is collected, so that its body gives its ETag."""
+class TaggedAnswer:
+    """Answer on its way to the client.
+
+    One without an ETag is collected, because its body gives the ETag. One that has an ETag passes in pieces.
+    """
 
     def __init__(self, request: Headers, send: Send, *, is_get: bool) -> None:
         self._request, self._send, self._is_get = request, send, is_get
         self._start: MutableMapping[str, Any] = {}
         self._body = bytearray()
+        self._passes = self._is_known = False
 
     async def send(self, message: Message) -> None:
-        """Collect a message; send the whole answer after the last one."""
+        """Pass or collect a message; the body of an answer that the client has is dropped."""
         if message["type"] == "http.response.start":
             self._start = message
-            return
-        self._body += message.get("body", b"")
-        if message.get("more_body", False):
-            return
+            headers = MutableHeaders(scope=message)
+            headers.update(_HEADERS)
+            self._passes = "etag" in headers
+            if self._passes:
+                await self._begin(headers)
+        elif self._passes:
+            if not self._is_known:
+                await self._send(message)
+        else:
+            self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                await self._send_collected()
+
+    async def _send_collected(self) -> None:
         headers = MutableHeaders(scope=self._start)
-        headers.update(_HEADERS)
         if self._is_get and self._start["status"] == 200:
-            tag = headers.get("etag") or f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
-            headers["etag"] = tag
-            if _matches(self._request.get("if-none-match", ""), tag):
-                self._start["status"] = 304
-                self._body.clear()
-                for name in ("content-length", "content-type"):
-                    del headers[name]
+            headers["etag"] = f'"{hashlib.sha256(self._body).hexdigest()[:32]}"'
+        await self._begin(headers)
+        if not self._is_known:
+            await self._send({"type": "http.response.body", "body": bytes(self._body)})
+
+    async def _begin(self, headers: MutableHeaders) -> None:
+        """Send the start, or all of 304 if the client has the answer."""
+        is_tagged = self._is_get and self._start["status"] == 200
+        self._is_known = is_tagged and matches(self._request.get("if-none-match", ""), headers["etag"])
+        if self._is_known:
+            self._start["status"] = 304
+            for name in ("content-length", "content-type"):
+                del headers[name]
         await self._send(self._start)
-        await self._send({"type": "http.response.body", "body": bytes(self._body)})
-
-
-def _matches(wanted: str, tag: str) -> bool:
-    """Return whether If-None-Match names the tag; weak tags count too (RFC 9110, section 13.1.2)."""
-    return wanted.strip() == "*" or tag in (item.strip().removeprefix("W/") for item in wanted.split(","))
+        if self._is_known:
+            await self._send({"type": "http.response.body", "body": b""})
 
 
 async def _body(receive: Receive) -> bytes:

@@ -1,11 +1,22 @@
 """Bundles and rollouts through the API: report, download, release, withdrawal, trial of a group."""
 
+import asyncio
+from pathlib import Path
+from typing import Any
+
 import httpx
 import numpy as np
+import pytest
+from starlette.datastructures import Headers
+from starlette.responses import FileResponse
 
+from cloud.bundle_report import reading
 from cloud.bundle_report.reading import BundleReports
+from cloud.rest import archive_download
+from cloud.rest.archive_download import RETRY_S, ArchiveDownload, DownloadSlots
+from cloud.rest.front import TaggedAnswer
 from cloud.store.fleet import Place, set_place
-from shared.bundle import ParityFigures, npz_bytes, sign
+from shared.bundle import Bundle, ParityFigures, npz_bytes, sign
 from tests.cloud.console.filled_store import CAMERA, KEY, SHUTTLE, Fleet, manifest
 
 RESOLUTION = {
@@ -99,7 +110,107 @@ async def test_an_archive_is_downloaded_whole_or_as_devices_get_it(fleet: Fleet,
     assert whole.headers["content-disposition"] == f'attachment; filename="{bundle_id}.vedette"'
     part = await client.get(f"/bundles/{bundle_id}/archive", params={"for_devices": "true"})
     assert len(part.content) < len(whole.content)
+    for tag in (whole.headers["etag"], f"W/{whole.headers['etag']}", "*"):
+        known = await client.get(f"/bundles/{bundle_id}/archive", headers={"If-None-Match": tag})
+        assert (known.status_code, known.content, known.headers["etag"]) == (304, b"", whole.headers["etag"])
+    rest = await client.get(f"/bundles/{bundle_id}/archive", headers={"Range": "bytes=100-"})
+    assert (rest.status_code, rest.content) == (206, whole.content[100:])
     assert (await client.get("/bundles/..%2F..%2Fetc/archive")).status_code == 404
+
+
+async def test_downloads_are_bounded_in_number_and_time_and_pass_in_pieces(tmp_path: Path) -> None:
+    file, slots, sent = tmp_path / "archive", DownloadSlots(), list[dict[str, Any]]()
+    file.write_bytes(bytes(3 * FileResponse.chunk_size))
+    going, more = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await ArchiveDownload(file, "archive", scope["caller"], slots)(scope, receive, send)
+
+    async def get(caller: str, send: Any, **headers: str) -> None:
+        raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+        answer = TaggedAnswer(Headers(raw=raw), send, is_get=True)
+        await app({"type": "http", "method": "GET", "headers": raw, "caller": caller}, None, answer.send)
+
+    async def slow(message: Any) -> None:
+        sent.append(message)
+        going.set()
+        await more.wait()
+
+    async def take(message: Any) -> None:
+        sent.append(message)
+
+    waiting = [asyncio.create_task(get(caller, slow)) for caller in ("ada", "ada", "bob")]
+    await going.wait()
+    while len(sent) < 3:
+        await asyncio.sleep(0)
+    assert [message["type"] for message in sent] == ["http.response.start"] * 3, "before the file was read"
+    tag = Headers(raw=sent[0]["headers"])["etag"]
+    for caller, status in (("ada", 503), ("carl", 200)):
+        sent.clear()
+        await get(caller, take)
+        assert sent[0]["status"] == status, caller
+    assert [len(message["body"]) for message in sent[1:]] == [FileResponse.chunk_size] * 3 + [0]
+    full = [asyncio.create_task(get("carl", slow))]
+    await asyncio.sleep(0)
+    sent.clear()
+    await get("dora", take)
+    assert (sent[0]["status"], Headers(raw=sent[0]["headers"])["retry-after"]) == (503, str(RETRY_S))
+    sent.clear()
+    await get("dora", take, if_none_match=tag)
+    assert [message.get("status") for message in sent] == [304, None], "needs no place"
+    more.set()
+    await asyncio.gather(*waiting, *full)
+    sent.clear()
+    await get("ada", take)
+    assert sent[0]["status"] == 200, "all places are free again"
+
+
+async def test_a_client_that_takes_nothing_loses_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, slots = tmp_path / "archive", DownloadSlots()
+    file.write_bytes(b"x")
+    monkeypatch.setattr(archive_download, "GRACE_S", 0.02)
+
+    async def stuck(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    for _ in range(archive_download.MAX_OF_CALLER + 1):
+        await ArchiveDownload(file, "archive", "ada", slots)(
+            {"type": "http", "method": "GET", "headers": []}, None, stuck
+        )  # type: ignore[arg-type]
+    with slots.place("ada"):
+        pass
+
+
+async def test_a_damaged_archive_is_read_once_while_it_stays_as_it_is(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle_id = await publish_rich(fleet)
+    path, reads, read = await fleet.registry.archive(bundle_id), list[str](), fleet.registry.bundle
+    good, reports = path.read_bytes(), BundleReports(fleet.store, fleet.registry, 60.0)
+
+    async def counted(wanted: str) -> Bundle:
+        reads.append(wanted)
+        return await read(wanted)
+
+    async def problems() -> str:
+        report = await reports.report(bundle_id, 0.0)
+        assert report is not None
+        return " ".join(report.problems)
+
+    monkeypatch.setattr(fleet.registry, "bundle", counted)
+    path.write_bytes(good[:-100])
+    for _ in range(3):
+        assert "The archive cannot be read" in await problems()
+    assert len(reads) == 1
+    monkeypatch.setattr(reading, "FAILURE_TTL_S", 0.0)
+    path.write_bytes(good[:-101])
+    await problems()
+    await problems()
+    assert len(reads) == 3, "a failure is valid for a time"
+    path.write_bytes(good)
+    for _ in range(3):
+        assert "cannot be read" not in await problems()
+    assert len(reads) == 4
 
 
 async def test_a_bundle_is_released_for_groups_and_withdrawn(fleet: Fleet, client: httpx.AsyncClient) -> None:
