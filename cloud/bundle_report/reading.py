@@ -4,6 +4,8 @@ No score is computed again.
 """
 
 import asyncio
+import math
+import time
 from collections import OrderedDict
 from collections.abc import Collection
 
@@ -22,6 +24,7 @@ from shared.errors import VedetteError
 from shared.signing_keys import key_id
 
 KEPT = 16
+FAILURE_TTL_S = 30.0  # of an archive that cannot be read, unless its files or the trusted keys change before
 
 
 class BundleReports:
@@ -33,7 +36,7 @@ class BundleReports:
 
     def __init__(self, store: Store, registry: Registry | None, late_after_s: float) -> None:
         self._store, self._registry, self._late_after_s = store, registry, late_after_s
-        self._known: OrderedDict[tuple[object, ...], Inside] = OrderedDict()
+        self._known: OrderedDict[tuple[object, ...], tuple[Inside, float]] = OrderedDict()
         self._turn = asyncio.Lock()
 
     async def report(self, bundle_id: str, now_s: float, sites: Collection[str] = ()) -> BundleReport | None:
@@ -54,22 +57,44 @@ class BundleReports:
     async def _inside(self, listed: ListedBundle, manifest: Manifest) -> Inside:
         if self._registry is None:
             return closed(manifest, "This process has no registry.")
+        try:
+            key = (listed.entry.bundle_id, await self._registry.state(listed.entry))
+        except VedetteError as error:
+            return _unreadable(manifest, error)
+        if (known := self._kept(key)) is not None:
+            return known
         async with self._turn:
-            try:
-                key = (listed.entry.bundle_id, await self._registry.state(listed.entry))
-                if key in self._known:
-                    self._known.move_to_end(key)
-                    return self._known[key]
-                bundle = await self._registry.bundle(listed.entry.bundle_id)
-                signer = bundle.signer(await self._registry.key_chain.keys())
-                inside = await asyncio.to_thread(read_inside, bundle, key_id(signer) if signer is not None else "")
-            except (VedetteError, ValueError, KeyError) as error:
-                reason = str(error) if isinstance(error, VedetteError) else "its files are damaged"
-                return closed(manifest, f"The archive cannot be read: {reason}")
-            self._known[key] = inside
+            if (known := self._kept(key)) is not None:  # another page has read it meanwhile
+                return known
+            inside, valid_s = await self._read(self._registry, listed.entry.bundle_id, manifest)
+            self._known[key] = (inside, time.monotonic() + valid_s)
+            self._known.move_to_end(key)
             if len(self._known) > KEPT:
                 self._known.popitem(last=False)
             return inside
+
+    def _kept(self, key: tuple[object, ...]) -> Inside | None:
+        """Return the facts that are kept under a key and still valid."""
+        inside, until_s = self._known.get(key, (None, 0.0))
+        if inside is None or time.monotonic() > until_s:
+            return None
+        self._known.move_to_end(key)
+        return inside
+
+    async def _read(self, registry: Registry, bundle_id: str, manifest: Manifest) -> tuple[Inside, float]:
+        """Return the facts of an archive, and how many seconds they are valid; those of a failure end soon."""
+        try:
+            bundle = await registry.bundle(bundle_id)
+            signer = bundle.signer(await registry.key_chain.keys())
+            inside = await asyncio.to_thread(read_inside, bundle, key_id(signer) if signer is not None else "")
+        except (VedetteError, ValueError, KeyError) as error:
+            return _unreadable(manifest, error), FAILURE_TTL_S
+        return inside, math.inf
+
+
+def _unreadable(manifest: Manifest, error: Exception) -> Inside:
+    reason = str(error) if isinstance(error, VedetteError) else "its files are damaged"
+    return closed(manifest, f"The archive cannot be read: {reason}")
 
 
 async def _published_by(connection: AsyncConnection, bundle_id: str) -> str:
