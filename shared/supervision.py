@@ -16,14 +16,17 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, NoReturn
 
+from shared.parent_process import request_signal
+
 STOP_GRACE_S = 2.0
 KILL_WAIT_S = 1.0
 REAP_WAIT_S = 0.5
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
+_PR_SET_CHILD_SUBREAPER = 36
 _TAG = "SUPERVISION_TAG"
 _ON_LINUX = sys.platform == "linux"
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -51,15 +54,10 @@ class SupervisedProcess:
         log.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         self.log = log
-        libc = ctypes.CDLL(None, use_errno=True) if _ON_LINUX else None
-        if libc is not None:
-            libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        if _ON_LINUX:
+            ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         tag = f"{_TAG}_{uuid.uuid4().hex}"  # a unique name: a child may supervise children too
         self._tag = f"{tag}=1".encode()
-
-        def tie_to_parent() -> None:
-            if libc is not None:
-                libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
         with log.open("ab") as output:
             self._log_start = output.tell()
@@ -71,7 +69,7 @@ class SupervisedProcess:
                 env={**environment, tag: "1"},
                 cwd=folder,
                 process_group=0,  # Ctrl-C reaches only this process, which ends the child in order
-                preexec_fn=None if until_eof or libc is None else tie_to_parent,
+                preexec_fn=partial(request_signal, signal.SIGTERM) if _ON_LINUX and not until_eof else None,
             )
 
     @property

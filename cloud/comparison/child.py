@@ -5,13 +5,9 @@ used up: analyses of two bundles take as much as those of live samples.
 """
 
 import asyncio
-import contextlib
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel
@@ -26,14 +22,16 @@ from cloud.store.comparisons import one_comparison
 from cloud.store.registry import Registry
 from shared.bundle import Bundle
 from shared.logs import configure
+from shared.parent_process import end_before_others, end_with_parent
 
 NICENESS = 19
-_PR_SET_PDEATHSIG = 1
+_LIKELINESS = 1000  # of 1000, to be ended when memory is used up
 
 
 class ComparisonStart(BaseModel):
     """Options of the process; `trusted_key` is an Ed25519 public key as hexadecimal digits."""
 
+    parent_pid: int
     number: int
     runner: str
     settings: AnalysisSettings
@@ -68,13 +66,12 @@ def _loader(settings: AnalysisSettings) -> Callable[[Bundle], Judge]:
 
 def main() -> None:
     """Run the process."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000")
+    start = ComparisonStart.model_validate_json(sys.stdin.read())
+    end_with_parent(start.parent_pid)
+    end_before_others(_LIKELINESS)
     os.nice(NICENESS)
     configure(libraries=True)
-    asyncio.run(judge(ComparisonStart.model_validate_json(sys.stdin.read())))
+    asyncio.run(judge(start))
     sys.stdout.flush()
     os._exit(0)  # unloading PyTorch takes long
 

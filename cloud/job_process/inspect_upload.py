@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cloud.job_process.limits import end_with_parent, limit_resources, lower_priority
+from cloud.job_process.limits import limit_resources, lower_priority
 from cloud.jobs.archives import unpack
 from cloud.jobs.messages import Column, Inspection, InspectionStart
 from cloud.jobs.minimum import shortage
 from shared.errors import DataError, VedetteError
 from shared.images import announced_size, decode_values, encode_jpeg, is_image_file, resize
 from shared.modality import Modality
+from shared.parent_process import end_with_parent
 from shared.videos import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:

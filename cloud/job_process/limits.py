@@ -1,29 +1,16 @@
-"""Limits that a child process sets on itself: it ends with its parent, and is last in line for cores and memory."""
+"""Limits that a child process sets on itself: it is last in line for cores and memory, and bounded in its own."""
 
-import contextlib
-import ctypes
 import os
 import resource
-import signal
-import sys
-from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_MORE_LIKELY_ENDED = 800  # of 1000: the kernel ends this process first when memory is used up
+from shared.parent_process import end_before_others
 
-
-def end_with_parent(parent_pid: int) -> None:
-    """Let the kernel end this process when its parent dies; end at once if that has happened."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-        with contextlib.suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text(str(_MORE_LIKELY_ENDED))
-    if os.getppid() != parent_pid:
-        os._exit(1)
+_LIKELINESS = 800  # of 1000, to be ended when memory is used up
 
 
 def lower_priority(niceness: int, cores: int) -> None:
-    """Compute only where nothing else does, on at most `cores` cores."""
+    """Compute only where nothing else does, on at most `cores` cores; end before others when memory is used up."""
+    end_before_others(_LIKELINESS)
     os.nice(niceness)
     if hasattr(os, "sched_setaffinity"):
         allowed = sorted(os.sched_getaffinity(0))

@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cloud.job_process.limits import end_with_parent, limit_resources, lower_priority
+from cloud.job_process.limits import limit_resources, lower_priority
 from cloud.jobs.messages import Finished, Logged, Progressed, Refused, TrainingStart
 from shared.errors import CertificateError, DataError, ParityError, SettingsError
 from shared.modality import Modality
+from shared.parent_process import end_with_parent
 
 NICENESS, MAX_FILE_BYTES = 10, 16 * 2**30
 REPORT_EVERY_S = 0.5

@@ -1,19 +1,16 @@
 """Analysis process: judges waiting samples for the service that started it, until the link to it ends.
 
-Started by `cloud.service.analysis_process` with two file descriptors as arguments: the link, and the record of samples
-under way.
+Started by `cloud.service.analysis_process` with its process id and two file descriptors as arguments: the link, and
+the record of samples under way.
 """
 
 import asyncio
-import contextlib
-import ctypes
 import logging
 import os
 import signal
 import socket
 import sys
 from collections.abc import Coroutine, Sequence
-from pathlib import Path
 from typing import Any
 
 import uvloop
@@ -39,14 +36,14 @@ from cloud.store.registry import Registry
 from shared.errors import StorageError
 from shared.garbage import skip_loaded_objects
 from shared.logs import EventLog, configure
+from shared.parent_process import end_before_others, end_with_parent
 from shared.tracing import SampleSpans
 from vedette.v1 import analysis_pb2
 
 MAX_TEXT = 2000  # characters of an error in a report
 END_S = 1.5
-_PR_SET_PDEATHSIG = 1
 NICENESS = 5  # where all cores are busy, acknowledgements and pages come before verdicts
-_MORE_LIKELY_ENDED = 300  # of 1000: the kernel ends this process first when memory is used up
+_LIKELINESS = 300  # of 1000, to be ended when memory is used up
 _LOG = EventLog("analysis")
 
 
@@ -149,25 +146,17 @@ async def _run(end: socket.socket, record: int) -> int:
         return await child.run()
 
 
-def _end_with_parent() -> None:
-    """Let the kernel end this process when the service dies, even if it computes at that moment."""
-    if sys.platform != "linux":
-        return  # the end of the link ends it
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text(str(_MORE_LIKELY_ENDED))
-
-
 def main() -> None:
     """Run until the service ends the link."""
-    _end_with_parent()
+    end_with_parent(int(sys.argv[1]))
+    end_before_others(_LIKELINESS)
     os.nice(NICENESS)
     shorten_switch_interval()
     for number in (signal.SIGINT, signal.SIGTERM):  # they reach the service too, which ends this process in order
         signal.signal(number, lambda *_: None)  # not SIG_IGN, which children would inherit
     configure(libraries=True)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(_run(socket.socket(fileno=int(sys.argv[1])), record=int(sys.argv[2])))
+        code = runner.run(_run(socket.socket(fileno=int(sys.argv[2])), record=int(sys.argv[3])))
     logging.shutdown()
     sys.stdout.flush()
     os._exit(code)  # unloading PyTorch takes long, and a running calculation cannot be interrupted

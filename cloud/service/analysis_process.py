@@ -7,6 +7,7 @@ samples still wait in the store.
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
 import sys
@@ -205,7 +206,8 @@ def _started(end: socket.socket, record: int) -> subprocess.Popen[bytes]:
 
     Started from the main thread, whose end the kernel reports to it.
     """
-    command = [sys.executable, "-P", "-m", "cloud.service.analysis_child", str(end.fileno()), str(record)]
+    numbers = (os.getpid(), end.fileno(), record)
+    command = [sys.executable, "-P", "-m", "cloud.service.analysis_child", *map(str, numbers)]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=(end.fileno(), record))
 
 

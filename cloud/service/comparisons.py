@@ -1,6 +1,7 @@
 """Comparisons follow one another, each judged by a process of its own; one that ends early is started again."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import time
@@ -56,6 +57,7 @@ class ComparisonRunner:
     async def _judge(self, comparison: Comparison) -> None:
         """Run the process of a comparison to its end; it ends at once after a cancellation."""
         start = ComparisonStart(
+            parent_pid=os.getpid(),
             number=comparison.number,
             runner=self._runner,
             settings=self._settings,
