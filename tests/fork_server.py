@@ -5,7 +5,6 @@ server, which forks; the fork runs the program, and the client ends with its exi
 """
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import json
@@ -14,12 +13,16 @@ import signal
 import socket
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import NoReturn
+
+from shared.parent_process import end_with_parent
 
 ROOT = Path(__file__).parents[1]
 END_S = 30.0
-_PR_SET_PDEATHSIG = 1
+FAILED = 70  # exit code of a program that raised an error
 _CLIENT = """#!{python} -ISE
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
@@ -44,7 +47,7 @@ def running_server(module: str, client: Path, folder: Path) -> Iterator[None]:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(address))
         listener.listen()
-        command = [sys.executable, "-u", "-m", module, str(listener.fileno())]
+        command = [sys.executable, "-u", "-m", module, str(listener.fileno()), str(os.getpid())]
         server = subprocess.Popen(command, cwd=ROOT, pass_fds=[listener.fileno()])
     try:
         yield
@@ -56,12 +59,10 @@ def running_server(module: str, client: Path, folder: Path) -> Iterator[None]:
 def serve(preloaded: Iterable[str], run: Callable[[list[str]], int]) -> None:
     """Import the modules, then fork a process for each request, which ends with the exit code of `run(arguments)`.
 
-    The server has no threads: a forked process has only the one that forked it. Its listening socket is the file
-    descriptor in its first argument.
+    The server has no threads: a forked process has only the one that forked it. Its arguments are the file descriptor
+    of its listening socket and the id of its parent, with which it ends.
     """
-    ctypes.CDLL(None).prctl(
-        _PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0
-    )  # it ends with the tests, even if these are killed
+    end_with_parent(int(sys.argv[2]), signal.SIGTERM)
     for name in preloaded:
         importlib.import_module(name)
     gc.collect()
@@ -72,7 +73,7 @@ def serve(preloaded: Iterable[str], run: Callable[[list[str]], int]) -> None:
         _reap()
         if os.fork() == 0:
             listener.close()
-            _answer(asked, run)
+            _run_request(asked, run)
         asked.close()
 
 
@@ -83,12 +84,29 @@ def _reap() -> None:
             pass
 
 
-def _answer(asked: socket.socket, run: Callable[[list[str]], int]) -> None:
-    """Run the request with the streams of its client, send its exit code, and end."""
+def _run_request(asked: socket.socket, run: Callable[[list[str]], int]) -> NoReturn:
+    """Run the request with the streams of its client, send its exit code, and end this process."""
+    code = FAILED
+    try:
+        if (arguments := _take(asked)) is not None:
+            code = _code_of(run, arguments)
+            asked.sendall(bytes([code]))
+    except BaseException:  # else this process would go on as a second server
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+def _take(asked: socket.socket) -> list[str] | None:
+    """Take over folder, environment and streams of the client; return its arguments, None if it has gone."""
     size, streams, _, _ = socket.recv_fds(asked, 8, 3)
     text = b""
     while len(text) < int.from_bytes(size, "big"):
-        text += asked.recv(2**16)
+        if not (part := asked.recv(2**16)):
+            return None
+        text += part
+    if not text:
+        return None
     arguments, folder, environment = json.loads(text)
     for target, stream in enumerate(streams):
         os.dup2(stream, target)
@@ -96,8 +114,20 @@ def _answer(asked: socket.socket, run: Callable[[list[str]], int]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    code = run(arguments)
+    return list(arguments)
+
+
+def _code_of(run: Callable[[list[str]], int], arguments: list[str]) -> int:
+    """Run the program and return its exit code, also after SystemExit and errors."""
+    try:
+        code = run(arguments)
+    except SystemExit as ended:
+        if isinstance(ended.code, str):
+            print(ended.code, file=sys.stderr)
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = FAILED
     sys.stdout.flush()
     sys.stderr.flush()
-    asked.sendall(bytes([code]))
-    os._exit(code)
+    return code & 0xFF

@@ -73,18 +73,10 @@ def vedette_shell(folder: Path) -> Iterator[Shell]:
 
 def _run(arguments: list[str]) -> int:
     """Run the command `vedette` and return its exit code."""
-    import traceback
-
     from shared.cli import main
 
     sys.argv = ["vedette", *arguments]
-    try:
-        main()
-    except SystemExit as ended:
-        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:
-        traceback.print_exc()
-        return 70
+    main()
     return 0
 
 
