@@ -13,10 +13,6 @@ from shared.errors import StorageError
 from shared.group_settings import GroupSettings
 
 
-class ForecastItem(Forecast):
-    """Last days of a group replayed under its present and the proposed settings."""
-
-
 async def read_forecast(
     store: Store,
     group: str,
@@ -24,14 +20,13 @@ async def read_forecast(
     now_s: float,
     sites: Collection[str] = (),
     kept_weeks: KeptWeeks | None = None,
-) -> ForecastItem | None:
+) -> Forecast | None:
     """Return the forecast of settings for the devices of a group on these sites; None without a device."""
     async with store.reading() as connection:
         week = await read_week(connection, group, now_s, sites, kept_weeks)
     if week is None:
         return None
-    found = await asyncio.to_thread(forecast_of, week, proposed)
-    return ForecastItem.model_validate(found.model_dump())
+    return await asyncio.to_thread(forecast_of, week, proposed)
 
 
 async def forecast_for_history(

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.moments import with_rfc3339
 from cloud.rest.access import Caller, caller_of, needs
 from cloud.rest.devices import PlaceName
-from cloud.rest.group_forecast import ForecastItem, forecast_for_history, read_forecast
+from cloud.rest.group_forecast import forecast_for_history, read_forecast
 from cloud.rest.pages import CursorText, Size, next_cursor, page, read_cursor
 from cloud.rest.problems import WITH_BODY, Problem, not_found
 from cloud.rest.routers import api_router
@@ -25,6 +25,7 @@ from cloud.store.group_settings import (
     GroupState,
     change_settings,
     changes_of,
+    group_sizes,
     group_states,
     settings_by_group,
     undo_change,
@@ -40,6 +41,7 @@ from cloud.store.groups import (
     rename_group,
 )
 from cloud.store.replay.kept import KeptWeeks
+from cloud.thresholds.figures import Forecast
 from shared.group_settings import GroupSettings
 
 GroupName = Annotated[str, Path(pattern=PLACE_PATTERN, max_length=64)]
@@ -148,13 +150,13 @@ def group_routes(reading: Store, writing: Store, late_after_s: float) -> APIRout
             bundles = await bundles_of_groups(connection, [group])
         return _item(state) | {"bundles": bundles[group], "late": [asdict(each) for each in late]}
 
-    @router.get("/groups/{group}/forecast", response_model=ForecastItem, **needs(Scope.GROUPS_READ, 404))
+    @router.get("/groups/{group}/forecast", response_model=Forecast, **needs(Scope.GROUPS_READ, 404))
     async def forecast(
         request: Request,
         group: GroupName,
         false_alarms_per_day: Annotated[float | None, Query(ge=0, le=1e6)] = None,
         max_samples_per_s: Annotated[float | None, Query(ge=0, le=1e6)] = None,
-    ) -> ForecastItem:
+    ) -> Forecast:
         """Return what the last week would have been with these settings; a missing one stays as it is.
 
         404 for a group without devices.
@@ -213,9 +215,8 @@ def _add_settings(router: APIRouter, reading: Store, writing: Store, kept_weeks:
         expected = await forecast_for_history(reading, group, body, time.time(), kept_weeks)
         with _problems(group):
             facts = ChangeFacts(caller.actor, version, expected)
-            changed = await change_settings(writing, group, body, replace=True, facts=facts)
-        async with reading.reading() as connection:
-            response.headers["ETag"] = tag_of(await version_of(connection, group))
+            changed, changed_version = await change_settings(writing, group, body, replace=True, facts=facts)
+        response.headers["ETag"] = tag_of(changed_version)
         return changed
 
 
@@ -261,7 +262,7 @@ def _item(state: GroupState) -> dict[str, Any]:
 
 async def _check_seen(connection: Any, caller: Caller, group: str) -> None:
     """Raise Problem for a group without a device of the sites of the caller."""
-    if caller.sites and not any(state.group == group for state in await group_states(connection, caller.sites)):
+    if caller.sites and group not in await group_sizes(connection, caller.sites):
         raise not_found(f"Group {group!r}")
 
 

@@ -90,20 +90,20 @@ async def change_settings(
     unset: Collection[str] = (),
     replace: bool = False,
     facts: ChangeFacts = NO_FACTS,
-) -> GroupSettings:
-    """Change the given settings of a group and unset others; return all that it has then.
+) -> tuple[GroupSettings, int]:
+    """Change the given settings of a group and unset others; return all that it has then, and their version.
 
     With `replace` nothing is kept of those before. Devices get them with their next heartbeats, and the change is in
     the history. Raises GroupChangedError, StorageError.
     """
     async with store.writing() as connection:
-        await _check_version(connection, group, facts.if_version)
+        version = await _checked_version(connection, group, facts.if_version)
         before = (await settings_by_group(connection)).get(group, GroupSettings())
         kept = {} if replace else {name: value for name, value in before.given().items() if name not in unset}
         after = GroupSettings.model_validate(kept | given.given())
         if after != before:
-            await _write(connection, group, before, after, facts, store.actor)
-    return after
+            version = await _write(connection, group, before, after, facts, store.actor)
+    return after, version
 
 
 async def undo_change(store: Store, group: str, number: int, actor: str | None = None) -> GroupSettings:
@@ -112,7 +112,7 @@ async def undo_change(store: Store, group: str, number: int, actor: str | None =
     Raises GroupChangedError if `number` is not the newest change.
     """
     async with store.writing() as connection:
-        await _check_version(connection, group, number)
+        await _checked_version(connection, group, number)
         row = (await connection.execute(select(group_changes).where(group_changes.c.number == number))).one()
         now = (await settings_by_group(connection)).get(group, GroupSettings())
         after = GroupSettings.model_validate(row.before)
@@ -155,6 +155,17 @@ async def group_states(connection: AsyncConnection, sites: Collection[str] = ())
     ]
 
 
+async def group_sizes(connection: AsyncConnection, sites: Collection[str] = ()) -> dict[str, int]:
+    """Return the devices that are not revoked of each group of `group_states`, by name; no heartbeat is read."""
+    counted = select(devices.c.group_name, func.count()).where(devices.c.revoked_at_s.is_(None), *of_sites(sites))
+    sizes = {name: int(count) for name, count in await connection.execute(counted.group_by(devices.c.group_name))}
+    if not sites:
+        for column in (device_groups.c.group_name, group_settings.c.group_name):
+            sizes = dict.fromkeys((await connection.execute(select(column))).scalars(), 0) | sizes
+        sizes = {DEFAULT_PLACE: 0} | sizes
+    return dict(sorted(sizes.items()))
+
+
 def follows(wanted: GroupSettings, in_force: Mapping[str, float] | None) -> bool:
     """Return whether a device reports all settings that its group has; None: it runs an older agent."""
     return in_force is not None and wanted.given().items() <= in_force.items()
@@ -168,10 +179,12 @@ async def _versions(connection: AsyncConnection) -> dict[str, tuple[int, float]]
     return {name: (number, at_s) for name, number, at_s in rows}
 
 
-async def _check_version(connection: AsyncConnection, group: str, wanted: int | None) -> None:
+async def _checked_version(connection: AsyncConnection, group: str, wanted: int | None) -> int:
+    """Return the version of a group; raises GroupChangedError if another one is wanted."""
     newest = await version_of(connection, group)
     if wanted is not None and wanted != newest:
         raise GroupChangedError(f"The settings of {group} have been changed meanwhile: look at them again.")
+    return newest
 
 
 async def version_of(connection: AsyncConnection, group: str) -> int:
@@ -187,7 +200,8 @@ async def _write(
     after: GroupSettings,
     facts: ChangeFacts,
     default_actor: str,
-) -> None:
+) -> int:
+    """Write a change with its entries in history and audit log; return its number."""
     now_s, actor = time.time(), facts.actor or default_actor
     await connection.execute(delete(group_settings).where(group_settings.c.group_name == group))
     if after.given():
@@ -196,7 +210,8 @@ async def _write(
     details = {"before": before.given(), "after": after.given()}
     forecast = dict(facts.forecast) if facts.forecast is not None else None
     row = {"group_name": group, "at_s": now_s, "actor": actor[:128], "forecast": forecast, "undoes": facts.undoes}
-    await connection.execute(insert(group_changes).values(row | details))
+    written = insert(group_changes).values(row | details).returning(group_changes.c.number)
+    number = int((await connection.execute(written)).scalar_one())
     kept = (
         select(group_changes.c.number)
         .where(group_changes.c.group_name == group)
@@ -209,6 +224,7 @@ async def _write(
         of_group = (group_changes.c.group_name == group, group_changes.c.number <= oldest)
         await connection.execute(delete(group_changes).where(*of_group))
     await audit.record(connection, actor, audit.AuditAction.GROUP_SETTINGS, group, **details)
+    return number
 
 
 def _change(row: dict[str, Any]) -> GroupChange:

@@ -10,7 +10,7 @@ from cloud.console.audience import Audiences
 from cloud.console.page import page
 from cloud.store import Store
 from cloud.store.fleet import open_tokens
-from cloud.store.group_settings import group_states
+from cloud.store.group_settings import group_sizes
 from cloud.store.system_queries import known_sites
 
 
@@ -26,7 +26,7 @@ def enrolment_router(store: Store, audiences: Audiences) -> APIRouter:
         async def read() -> tuple[int, dict[str, Any]]:
             tokens = await open_tokens(store, time.time(), audience.sites)
             async with store.reading() as connection:
-                groups = [state.group for state in await group_states(connection, audience.sites)]
+                groups = list(await group_sizes(connection, audience.sites))
                 sites = list(audience.sites) or await known_sites(connection)
             return 200, {"tokens": tokens, "groups": groups, "sites": sites}
 

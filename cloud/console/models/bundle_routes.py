@@ -16,7 +16,7 @@ from cloud.console.page import page, part
 from cloud.console.rendering import render
 from cloud.store import Store
 from cloud.store.bundle_queries import bundle_page
-from cloud.store.group_settings import group_states
+from cloud.store.group_settings import group_sizes
 from cloud.store.rollouts import active_rollouts
 
 BUNDLES_ON_PAGE = 200
@@ -50,7 +50,7 @@ def bundle_page_router(
         async def read() -> tuple[int, dict[str, Any]]:
             status, text = await html(audience, bundle_id)
             async with store.reading() as connection:
-                groups = [state.group for state in await group_states(connection, audience.sites)]
+                groups = list(await group_sizes(connection, audience.sites))
             return status, {"content": text, "is_known": status == 200, "groups": groups}
 
         return await page(request, audience, "models/bundle_page.html", read, bundle_id=bundle_id)

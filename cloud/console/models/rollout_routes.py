@@ -16,7 +16,7 @@ from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, DEFAUL
 from cloud.store import Store
 from cloud.store.bundle_queries import bundle_page
 from cloud.store.fleet_queries import device_ids
-from cloud.store.group_settings import group_states
+from cloud.store.group_settings import group_sizes
 from cloud.store.registry import current_bundles
 from cloud.store.releases import groups_by_name
 from cloud.store.rollout_view import RolloutView, view_of
@@ -120,7 +120,7 @@ async def _choices(connection: AsyncConnection) -> dict[str, Any]:
         ],
         "busy": busy,
         "released": {name: sorted(groups) for name, groups in released.items()},
-        "groups": [state for state in await group_states(connection, ()) if state.devices],
+        "groups": {name: count for name, count in (await group_sizes(connection)).items() if count},
         "devices": await device_ids(connection, MAX_OFFERED),
         "limits": [(name, words, getattr(DEFAULT_LIMITS, name)) for name, words in LIMIT_FIELDS],
         "max_failed": DEFAULT_LIMITS.max_failed,

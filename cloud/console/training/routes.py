@@ -15,7 +15,7 @@ from cloud.console.rendering import render
 from cloud.console.training.words import job_view
 from cloud.jobs.desk import TrainingDesk
 from cloud.store import Store
-from cloud.store.group_settings import group_states
+from cloud.store.group_settings import group_sizes
 from cloud.store.schema import bundles, devices
 from cloud.store.sites import of_sites
 from cloud.store.training_jobs import find_job, job_page
@@ -90,7 +90,7 @@ async def _choices(connection: AsyncConnection, sites: tuple[str, ...]) -> dict[
     names = select(bundles.c.name).distinct().order_by(bundles.c.name).limit(MAX_NAMES)
     return {
         "devices": list(ids),
-        "groups": [state.group for state in await group_states(connection, sites)],
+        "groups": list(await group_sizes(connection, sites)),
         "names": list((await connection.execute(names)).scalars()),
     }
 

@@ -3,16 +3,19 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from cloud.rest import create_api
+from cloud.rest import create_api, groups
 from cloud.service.people import create_people_app
 from cloud.settings import CloudSettings
 from cloud.store.fleet import Place, set_place
+from cloud.store.group_settings import change_settings
 from cloud.store.replay.builder import count_verdicts
 from cloud.user_roles import UserRole
+from shared.group_settings import GroupSettings
 from tests.accounts import CHEAP, sign_in
 from tests.cloud.console.filled_store import ARTERY, CAMERA, SHUTTLE, Fleet
 
@@ -67,6 +70,23 @@ async def test_the_second_of_two_changes_is_asked(client: httpx.AsyncClient) -> 
     assert (await client.put("/groups/default/settings", json={"audit_share": 0.2}, headers=asked)).status_code == 200
     kept = await client.get("/groups/default/settings", headers={"If-None-Match": asked["If-Match"]})
     assert kept.status_code == 200, "another version"
+
+
+async def test_a_change_answers_with_its_own_version(
+    fleet: Fleet, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def then_another(*given: Any, **facts: Any) -> tuple[GroupSettings, int]:
+        changed = await change_settings(*given, **facts)
+        await change_settings(fleet.store, "default", GroupSettings(audit_share=0.9))
+        return changed
+
+    monkeypatch.setattr(groups, "change_settings", then_another)
+    first = await client.put("/groups/default/settings", json={"audit_share": 0.1})
+    monkeypatch.undo()
+    asked = {"If-Match": first.headers["etag"]}
+    second = await client.put("/groups/default/settings", json={"audit_share": 0.2}, headers=asked)
+    assert second.status_code == 412, "somebody has changed them since"
+    assert (await client.get("/groups/default/settings")).json()["audit_share"] == 0.9
 
 
 async def test_the_history_has_the_forecast_and_an_undo(fleet: Fleet, client: httpx.AsyncClient) -> None:

@@ -15,6 +15,7 @@ from cloud.store.group_settings import (
     GroupChangedError,
     change_settings,
     changes_of,
+    group_sizes,
     group_states,
     undo_change,
 )
@@ -106,12 +107,31 @@ async def test_what_cannot_be_is_refused(store) -> None:
 
 
 async def test_a_change_of_what_somebody_else_has_changed_is_refused(store) -> None:
-    await change_settings(store, "presses", GroupSettings(audit_share=0.1), facts=ChangeFacts(if_version=0))
+    first = GroupSettings(audit_share=0.1)
+    assert (await change_settings(store, "presses", first, facts=ChangeFacts(if_version=0)))[0] == first
     seen = (await state_of(store, "presses")).version
+    assert await change_settings(store, "presses", first) == (first, seen), "nothing has changed"
     await change_settings(store, "presses", GroupSettings(audit_share=0.2), facts=ChangeFacts("account:ada", seen))
     with pytest.raises(GroupChangedError, match="meanwhile"):
         await change_settings(store, "presses", GroupSettings(audit_share=0.3), facts=ChangeFacts("account:bob", seen))
     assert (await state_of(store, "presses")).settings == GroupSettings(audit_share=0.2)
+
+
+async def test_the_sizes_of_groups_count_those_of_the_list(store) -> None:
+    await make_group(store, "empty")
+    await change_settings(store, "presses", GroupSettings(audit_share=0.1))
+    await set_place(store, ["one"], Place("north", "welds"))
+    await set_place(store, ["two"], Place("south", "welds"))
+    async with store.reading() as connection:
+        for sites in ((), ("north",), ("nowhere",)):
+            states = await group_states(connection, sites)
+            sizes = await group_sizes(connection, sites)
+            assert list(sizes.items()) == [(state.group, state.devices) for state in states], sites
+        assert await group_sizes(connection, ("north",)) == {"welds": 1}
+        assert await group_sizes(connection) == {"default": 0, "empty": 0, "presses": 0, "welds": 2}
+    await revoke(store, "two")
+    async with store.reading() as connection:
+        assert (await group_sizes(connection))["welds"] == 1
 
 
 async def test_the_history_holds_each_change_and_an_undo_is_one(store) -> None:
