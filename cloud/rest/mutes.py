@@ -171,9 +171,10 @@ def _add_changes(router: APIRouter, writing: Store) -> None:
         """Mute the pattern of a false alarm; 409 with a preview if it would have hidden items called real."""
         new = NewMute(body.item, body.scope, body.likeness, body.days, body.note, body.accepts_real)
         try:
-            return mute_item(await make_mute(writing, new, decider(request, idempotency_key)), HiddenCounts())
+            made = await make_mute(writing, new, decider(request, idempotency_key))
         except _REFUSALS as error:
             raise _problem(error) from None
+        return await _with_counts(writing, made)
 
     @router.post("/{mute}/end", response_model=ChangedMute, **needs(Scope.MUTES_WRITE, 404, 409))
     async def end(request: Request, mute: MuteNumber) -> dict[str, Any]:
@@ -182,7 +183,7 @@ def _add_changes(router: APIRouter, writing: Store) -> None:
             ended, items = await end_mute(writing, mute, decider(request, None))
         except _REFUSALS as error:
             raise _problem(error) from None
-        return mute_item(ended, HiddenCounts()) | {"items": items}
+        return await _with_counts(writing, ended) | {"items": items}
 
     @router.post("/{mute}/resume", response_model=ChangedMute, **needs(Scope.MUTES_WRITE, 404, 409))
     async def resume(request: Request, mute: MuteNumber) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def _add_changes(router: APIRouter, writing: Store) -> None:
             resumed, items = await resume_mute(writing, mute, decider(request, None))
         except _REFUSALS as error:
             raise _problem(error) from None
-        return mute_item(resumed, HiddenCounts()) | {"items": items}
+        return await _with_counts(writing, resumed) | {"items": items}
 
 
 _REFUSALS = (NoPatternError, HidesRealError, TooManyMutesError, KeyReusedError, UnknownMuteError, MuteEndedError)
@@ -222,6 +223,13 @@ def preview_item(preview: MutePreview) -> dict[str, Any]:
         "real": list(preview.real),
         "left": list(preview.left),
     }
+
+
+async def _with_counts(store: Store, mute: StoredMute) -> dict[str, Any]:
+    """Return a changed mute as a JSON value, with its counts of hidden items."""
+    async with store.reading() as connection:
+        counts = await hidden_counts(connection, [mute.number])
+    return mute_item(mute, counts.get(mute.number, HiddenCounts()))
 
 
 def mute_item(mute: StoredMute, counts: HiddenCounts) -> dict[str, Any]:
