@@ -41,12 +41,13 @@ class SideReader:
             if count := _throttle.allow("sides"):
                 _LOG.warning("sides_not_read", error=error, count=count)
             return {}
-        found = dict[int, Sides]()
+        found, ranges = dict[int, Sides](), dict[str, dict[str, NormalRange]]()
         for item in wanted:
             facts, _ = await self._shelf.facts(item.bundle_id)
             if item.number in payloads and facts is not None:
-                ranges = normal_ranges(facts.ranges)
-                given = (payloads[item.number], Modality(item.modality), facts.spec.channels, ranges)
+                if item.bundle_id not in ranges:
+                    ranges[item.bundle_id] = normal_ranges(facts.ranges)
+                given = (payloads[item.number], Modality(item.modality), facts.spec.channels, ranges[item.bundle_id])
                 if (sides := await asyncio.to_thread(_sides, *given)) is not None:
                     found[item.number] = sides
         return found

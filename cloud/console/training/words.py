@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloud.store.training_jobs import JobState, TrainingJob
+from cloud.words import duration_words
 
 _TONES = {JobState.RUNNING: "under-way", JobState.DONE: "good", JobState.FAILED: "bad", JobState.CANCELLED: "none"}
 _FIGURES = ("vus_pr", "frame_auroc", "auroc", "auprc", "recall_at_1_far", "recall_at_5_far", "false_alarms_at_5")
@@ -19,16 +20,6 @@ _TITLES = {
     "recall_kept_at_5_far": "Kept of the cloud's",
 }
 _ROUTING = ("upload_share", "vus_pr", "auroc", "recall_at_5_far", "recall_kept_at_5_far")
-
-
-def duration_words(seconds: float) -> str:
-    """Return a duration: "8 s", "3 min 20 s" or "2 h 5 min"."""
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def job_view(job: TrainingJob, now_s: float) -> dict[str, Any]:

@@ -58,12 +58,15 @@ def test_a_comparison_shows_progress_figures_and_changed_samples(tmp_path: Path)
         assert "<i>" not in listed
         part = httpx.get(f"{console.url}/parts/models/compare/{number}")
         assert part.headers["x-vedette-part"] == "1"
+        assert " v-live" in part.text
         finished = comparisons.finish(console.store, number, "a", ComparisonStatus.LOST, "It ended.", time.time())
         console.do(finished)
         until_s = time.monotonic() + 10
         while "It ended." not in httpx.get(f"{console.url}/parts/models/compare/{number}").text:
             assert time.monotonic() < until_s, "pages share what was read within a second"
             time.sleep(0.1)
+        over = httpx.get(f"{console.url}/models/compare/{number}").text
+        assert " v-live" not in over, "nothing changes any more"
         for wrong in ("99", "x", "9" * 30):
             assert httpx.get(f"{console.url}/models/compare/{wrong}").status_code == 404
         console.stop()
