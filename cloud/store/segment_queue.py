@@ -8,8 +8,6 @@ from cloud.store.inbox_request import InboxRequest
 from cloud.store.segments import MOST_SEGMENT_BYTES, Segments
 from shared.errors import StorageError
 
-WRITERS = 1  # segments that are written at once: with one, requests gather behind it
-
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
@@ -19,26 +17,30 @@ class _Waiting:
 
 
 class SegmentQueue:
-    """Writer of the payloads that leave their requests; used on the event loop only."""
+    """Writer of the payloads that leave their requests; used on the event loop only.
+
+    It writes one segment at a time, so requests gather behind it.
+    """
 
     def __init__(self, segments: Segments) -> None:
         self._segments = segments
         self._waiting: list[_Waiting] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
 
     def place(self, request: InboxRequest) -> "asyncio.Future[InboxRequest]":
         """Return the request with the places of its payloads once these are durable; the future raises StorageError."""
         waiting = _Waiting(request, asyncio.get_running_loop().create_future(), _size(request))
         self._waiting.append(waiting)
-        if len(self._tasks) < WRITERS:
-            task = asyncio.create_task(self._run())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
         return waiting.done
 
     async def _run(self) -> None:
-        while self._waiting:
-            await self._write(self._next_group())
+        try:
+            while self._waiting:
+                await self._write(self._next_group())
+        finally:
+            self._task = None  # at once: the next request, which may come in this turn of the loop, starts another one
 
     def _next_group(self) -> list[_Waiting]:
         """Remove and return the requests of the next segment, in the order of their arrival."""
@@ -62,7 +64,9 @@ class SegmentQueue:
             raise
         else:
             for waiting in group:
-                waiting.done.set_result(waiting.request.placed(places))
+                placed = waiting.request.placed(places)  # also of a cancelled one, whose places come before the others
+                if not waiting.done.done():
+                    waiting.done.set_result(placed)
 
 
 def _size(request: InboxRequest) -> int:
@@ -71,4 +75,5 @@ def _size(request: InboxRequest) -> int:
 
 def _fail(group: Sequence[_Waiting], error: StorageError) -> None:
     for waiting in group:
-        waiting.done.set_exception(error)
+        if not waiting.done.done():
+            waiting.done.set_exception(error)
