@@ -19,6 +19,7 @@ from cloud.store.schema import defect_classes
 from shared.errors import DataError
 
 MAX_CLASSES, MAX_CLASS_CHARACTERS = 64, 64
+MAX_MERGED = 1000  # newest merged classes whose names are still known
 _TARGET = defect_classes.alias("target")
 
 
@@ -48,6 +49,11 @@ def class_name(text: str) -> str:
     return name
 
 
+def folded(name: str) -> str:
+    """Return the name of a class as it is compared: in one case for all letters, not only those of ASCII."""
+    return " ".join(name.split()).casefold()
+
+
 async def listed_classes(connection: AsyncConnection) -> tuple[DefectClass, ...]:
     """Return the classes that labels may name, in the order in which they were added."""
     query = select(defect_classes).where(*_is_listed()).order_by(defect_classes.c.number)
@@ -57,19 +63,20 @@ async def listed_classes(connection: AsyncConnection) -> tuple[DefectClass, ...]
 async def find_class(connection: AsyncConnection, name: str) -> int | None:
     """Return the number of the class with this name, None for ""; raises UnknownClassError.
 
-    The name of a merged class stands for the one that it was merged into.
+    The name of one of the newest MAX_MERGED merged classes stands for the one that it was merged into.
     """
     if not name:
         return None
-    wanted = func.lower(defect_classes.c.name) == class_name(name).lower()
-    query = select(func.coalesce(defect_classes.c.merged_into, defect_classes.c.number))
-    query = query.where(wanted, defect_classes.c.removed_at_s.is_(None))
+    wanted = folded(class_name(name))
+    query = select(defect_classes.c.name, func.coalesce(defect_classes.c.merged_into, defect_classes.c.number))
+    query = query.where(defect_classes.c.removed_at_s.is_(None))
     # A listed class comes before a merged one with the same name.
     query = query.order_by(defect_classes.c.merged_into.is_not(None), defect_classes.c.number.desc())
-    found = (await connection.execute(query.limit(1))).scalar_one_or_none()
-    if found is None:
-        raise UnknownClassError(f"There is no defect class {name!r}: add it first, or choose one of the list.")
-    return int(found)
+    # Compared here: SQLite knows the case of the letters of ASCII only.
+    for known, number in await connection.execute(query.limit(MAX_CLASSES + MAX_MERGED)):
+        if folded(known) == wanted:
+            return int(number)
+    raise UnknownClassError(f"There is no defect class {name!r}: add it first, or choose one of the list.")
 
 
 async def add_class(store: Store, name: str, actor: str) -> tuple[DefectClass, bool]:
@@ -78,7 +85,7 @@ async def add_class(store: Store, name: str, actor: str) -> tuple[DefectClass, b
     async with store.writing() as connection:
         known = await listed_classes(connection)
         for each in known:
-            if each.name.lower() == name.lower():
+            if folded(each.name) == folded(name):
                 return each, False
         if len(known) >= MAX_CLASSES:
             raise ClassRefusedError(f"There are {MAX_CLASSES} defect classes already: merge or remove one first.")
@@ -95,7 +102,7 @@ async def rename_class(store: Store, number: int, name: str, actor: str) -> Defe
     async with store.writing() as connection:
         known = {each.number: each for each in await listed_classes(connection)}
         before = _known(known, number)
-        if any(each.name.lower() == name.lower() for each in known.values() if each.number != number):
+        if any(folded(each.name) == folded(name) for each in known.values() if each.number != number):
             raise ClassRefusedError(f"There is a defect class {name!r} already: merge the two.")
         if before.name != name:
             await _change(connection, [number], name=name)
@@ -138,8 +145,12 @@ def with_class_name(query: Select[Any], number: ColumnElement[Any]) -> Select[An
 
 
 def has_class(number: ColumnElement[Any], name: str) -> ColumnElement[bool]:
-    """Return the condition that a column names the class with this name, or one that was merged into it."""
-    wanted = select(defect_classes.c.number).where(func.lower(defect_classes.c.name) == name.lower())
+    """Return the condition that a column names the class with this name, or one that was merged into it.
+
+    The name may be written in another case; on SQLite this applies to the letters of ASCII only.
+    """
+    is_name = or_(defect_classes.c.name == name, func.lower(defect_classes.c.name) == name.lower())
+    wanted = select(defect_classes.c.number).where(is_name)
     numbers = select(defect_classes.c.number).where(
         or_(defect_classes.c.number.in_(wanted), defect_classes.c.merged_into.in_(wanted))
     )

@@ -11,7 +11,7 @@ from sqlalchemy import Row, exists, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
-from cloud.store.defect_classes import ClassRefusedError, find_class, with_class_name
+from cloud.store.defect_classes import ClassRefusedError, find_class, folded, with_class_name
 from cloud.store.engine import Store
 from cloud.store.sample_keys import is_sample
 from cloud.store.schema import labels, samples
@@ -176,8 +176,8 @@ async def _earlier(connection: AsyncConnection, sample_id: uuid.UUID, new: NewLa
     if row is None:
         return None
     stored = _stored(row)
-    given = (sample_id, new.label, new.author, new.note, new.defect_class.lower())
-    found = (stored.sample_id, stored.label, stored.author, stored.note, stored.defect_class.lower())
+    given = (sample_id, new.label, new.author, new.note, folded(new.defect_class))
+    found = (stored.sample_id, stored.label, stored.author, stored.note, folded(stored.defect_class))
     if found != given:
         raise KeyReusedError(f"Key {new.client_key!r} stored another label before: use a new key for each label.")
     return stored

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.audit import AuditAction
-from cloud.store.defect_classes import with_class_name
+from cloud.store.defect_classes import folded, with_class_name
 from cloud.store.engine import Store
 from cloud.store.labels import KeyReusedError, Label, class_of_label
 from cloud.store.review.marks import mark_in
@@ -106,9 +106,9 @@ async def decide(store: Store, wanted: NewDecision, by: Decider) -> list[StoredD
     items = sorted(wanted.seen)
     async with store.writing() as connection:
         if earlier := await _earlier(connection, by):
-            given = (wanted.decision, wanted.note, wanted.defect_class.lower(), None)
+            given = (wanted.decision, wanted.note, folded(wanted.defect_class), None)
             if [row.item for row in earlier] != items or any(
-                (row.decision, row.note, row.defect_class.lower(), row.undoes) != given for row in earlier
+                (row.decision, row.note, folded(row.defect_class), row.undoes) != given for row in earlier
             ):
                 raise KeyReusedError(f"Key {by.client_key!r} stored another decision before: use a new key for each.")
             return earlier

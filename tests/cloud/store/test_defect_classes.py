@@ -56,6 +56,24 @@ async def test_the_list_is_bounded_and_has_each_name_once(store):
         await rename_class(store, scratch.number, "again", "admin")
 
 
+async def test_a_name_with_letters_beyond_ascii_is_found_in_any_case(store, add):
+    sample_id = uuid.UUID(bytes=(await add())[0])
+    stain, _ = await add_class(store, "Ölfleck", "ada")
+    assert await add_class(store, "ÖLFLECK", "ben") == (stain, False)
+    for name in ("Ölfleck", "ölfleck", "ÖLFLECK"):
+        label, _ = await add_label(store, sample_id, NewLabel(Label.REAL, "Ada", defect_class=name), "a")
+        assert label.defect_class == "Ölfleck"
+    other, _ = await add_class(store, "dent", "ada")
+    with pytest.raises(ClassRefusedError, match="merge the two"):
+        await rename_class(store, other.number, "ÖlFleck", "admin")
+    await judge(store, Judged(0))
+    await build_items(store)
+    await decide(store, NewDecision(Label.REAL, {1: 0}, defect_class="ölfleck"), ADA)
+    assert [item.number for item in await listed(store, defect_class="Ölfleck")] == [1]
+    with pytest.raises(ClassRefusedError):
+        await add_label(store, sample_id, NewLabel(Label.REAL, "Ada", defect_class="\x00"), "a")
+
+
 async def test_labels_follow_a_renamed_and_a_merged_class_and_keep_a_removed_one(store, add):
     sample_id = uuid.UUID(bytes=(await add())[0])
     scratch, dent, crack = [(await add_class(store, name, "ada"))[0] for name in ("scratch", "dent", "crack")]
