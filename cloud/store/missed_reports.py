@@ -16,13 +16,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.audit import AuditAction
-from cloud.store.defect_classes import find_class, with_class_name
+from cloud.store.defect_classes import find_class, folded, with_class_name
 from cloud.store.engine import Store
 from cloud.store.labels import KeyReusedError, Label, NewLabel, write_label
 from cloud.store.review.decisions import Decider
 from cloud.store.review.progress import raise_version
 from cloud.store.sample_keys import is_sample
-from cloud.store.schema import devices, missed_reports, samples
+from cloud.store.schema import devices, labels, missed_reports, samples
 from cloud.store.sites import by_sites
 from shared.errors import DataError
 
@@ -101,7 +101,10 @@ async def report_miss(store: Store, new: NewReport, by: Decider) -> tuple[Stored
 
 
 async def withdraw_report(store: Store, number: int, by: Decider) -> StoredReport:
-    """Withdraw a report, and the label that it gave unless there is a later one; raises UnknownSubjectError."""
+    """Withdraw a report, and the label that it gave unless there is a later one of anybody.
+
+    Raises UnknownSubjectError.
+    """
     async with store.writing() as connection:
         query = _LISTED.where(missed_reports.c.number == number, *by_sites(missed_reports.c.device_id, by.sites))
         row = (await connection.execute(query)).mappings().one_or_none()
@@ -109,7 +112,7 @@ async def withdraw_report(store: Store, number: int, by: Decider) -> StoredRepor
             raise UnknownSubjectError(f"Report {number}")
         changed = {"withdrawn_at_s": time.time(), "withdrawn_by": by.author}
         await connection.execute(update(missed_reports).where(missed_reports.c.number == number).values(changed))
-        if row["sample_id"] is not None:
+        if row["sample_id"] is not None and await _label_is_newest(connection, row):
             label = NewLabel(Label.WITHDRAWN, by.author)
             await write_label(connection, uuid.UUID(bytes=row["sample_id"]), row["sample_number"], label, by.actor)
         await audit.record(connection, by.actor, AuditAction.MISS_WITHDRAWN, f"miss {number}")
@@ -186,6 +189,20 @@ def _listed() -> Select[Any]:
 _LISTED = _listed()
 
 
+async def _label_is_newest(connection: AsyncConnection, report: RowMapping) -> bool:
+    """Return whether the newest label of a report's sample is the one that the report gave.
+
+    That is the first label since the report with its actor, note and class: both were stored in one transaction.
+    """
+    same = [labels.c[name] == report[name] for name in ("actor", "author", "note")]
+    same.append(labels.c.defect_class.is_not_distinct_from(report["defect_class"]))
+    given = (labels.c.label == Label.MISSED.value, labels.c.at_s >= report["at_s"], *same)
+    of_sample = labels.c.sample_number == report["sample_number"]
+    newest = select(func.max(labels.c.number)).where(of_sample).scalar_subquery()
+    own = select(func.min(labels.c.number)).where(of_sample, *given).scalar_subquery()
+    return (await connection.execute(select(newest == own))).scalar_one() is True
+
+
 async def _earlier(connection: AsyncConnection, new: NewReport, by: Decider) -> StoredReport | None:
     """Return the report of an earlier request with the same key."""
     if by.client_key is None:
@@ -195,8 +212,14 @@ async def _earlier(connection: AsyncConnection, new: NewReport, by: Decider) -> 
     if row is None:
         return None
     stored = _stored(row)
-    same = stored.sample_id == new.sample_id if new.sample_id else stored.begin_s == new.begin_s
-    if not same or stored.note != new.note:
+    common = (stored.author, stored.note, folded(stored.defect_class)) == (
+        by.author,
+        new.note,
+        folded(new.defect_class),
+    )
+    of_span = (stored.is_of_sample, stored.device_id, stored.source_id, stored.begin_s, stored.end_s)
+    span = (False, new.device_id, new.source_id.strip(), new.begin_s, new.end_s)
+    if not common or not (stored.sample_id == new.sample_id if new.sample_id else of_span == span):
         raise KeyReusedError(f"Key {by.client_key!r} stored another report before: use a new key for each.")
     return stored
 

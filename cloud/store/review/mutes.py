@@ -26,6 +26,7 @@ from shared.errors import DataError
 
 DAY_S = 86_400.0
 DEFAULT_DAYS, MAX_DAYS = 7.0, 90.0
+_DAYS_ERROR_S = 0.001  # the difference of two times is rounded
 KEPT_S = 90 * DAY_S  # after its end, where no item refers to it
 
 
@@ -263,7 +264,9 @@ async def _earlier(connection: AsyncConnection, new: NewMute, by: Decider) -> St
     row = (await connection.execute(query)).mappings().one_or_none()
     if row is None:
         return None
-    if (row["item"], row["scope"], row["likeness"], row["note"]) != (new.item, new.scope, new.likeness, new.note):
+    stored = (row["item"], row["scope"], row["likeness"], row["note"], row["author"])
+    is_same = stored == (new.item, new.scope, new.likeness, new.note, by.author)
+    if not is_same or abs(row["expires_at_s"] - row["at_s"] - new.days * DAY_S) > _DAYS_ERROR_S:
         raise KeyReusedError(f"Key {by.client_key!r} stored another mute before: use a new key for each.")
     return _stored(row)
 

@@ -227,6 +227,8 @@ async def test_refusals_leave_nothing(store, monkeypatch):
     assert (await make_mute(store, SOURCE, keyed)).number == first.number
     with pytest.raises(KeyReusedError):
         await make_mute(store, replace(SOURCE, note="x"), keyed)
+    with pytest.raises(KeyReusedError):
+        await make_mute(store, replace(SOURCE, days=8.0), keyed)
     monkeypatch.setattr(mutes_module, "MAX_MUTES", 1)
     with pytest.raises(TooManyMutesError):
         await make_mute(store, replace(SOURCE, scope=MuteScope.SITE), ADA)
