@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.group_settings import REPORT_WITHIN_S, GroupState, follows
+from cloud.store.moves import rename_in_moves
 from cloud.store.registry import current_bundles
 from cloud.store.releases import groups_by_name
 from cloud.store.schema import (
@@ -22,6 +23,7 @@ from cloud.store.schema import (
     group_settings,
     heartbeats,
     tokens,
+    webhooks,
 )
 from cloud.store.sites import of_sites
 from shared.errors import DataError
@@ -59,9 +61,10 @@ async def make_group(store: Store, name: str, actor: str | None = None) -> None:
 
 
 async def rename_group(store: Store, name: str, new_name: str, actor: str | None = None) -> None:
-    """Rename a group with its devices, open tokens, settings, history and bundles.
+    """Rename a group with its devices, open tokens, settings, history, bundles, webhooks, and moves to undo.
 
-    Raises UnknownGroupError, and GroupRefusedError for the default group or a name that is taken.
+    Sinks of the settings file keep the old name of the group. Raises UnknownGroupError, or GroupRefusedError for
+    the default group or a name that is taken.
     """
     async with store.writing() as connection:
         await _check_may_change(connection, name)
@@ -70,6 +73,8 @@ async def rename_group(store: Store, name: str, new_name: str, actor: str | None
         for table in (devices, tokens, device_groups, group_settings, group_changes, bundle_groups):
             of_group = table.c.group_name == name
             await connection.execute(update(table).where(of_group).values(group_name=new_name))
+        await _rename_in_webhooks(connection, name, new_name)
+        await rename_in_moves(connection, name, new_name)
         details = {"name": new_name}
         await audit.record(connection, actor or store.actor, audit.AuditAction.GROUP_RENAMED, name, **details)
 
@@ -86,8 +91,8 @@ async def remove_group(store: Store, name: str, actor: str | None = None) -> Non
         if in_it:
             devices_in_it = f"{in_it} device{'s' if in_it != 1 else ''}"
             raise GroupRefusedError(f"{name} has {devices_in_it}: move them to another group first.")
-        open_token = (tokens.c.group_name == name, tokens.c.spent_at_s.is_(None), tokens.c.expires_at_s > time.time())
-        if (await connection.execute(select(tokens.c.device_id).where(*open_token).limit(1))).first():
+        open_tokens = select(tokens.c.device_id).where(tokens.c.group_name == name, *_is_open(time.time()))
+        if (await connection.execute(open_tokens.limit(1))).first():
             raise GroupRefusedError(f"{name} is the group of an enrolment token: delete the token first.")
         for bundle_name, named in sorted((await groups_by_name(connection)).items()):
             if named == {name}:
@@ -150,11 +155,30 @@ def _devices_of(name: str) -> Select[Any]:
     return select(func.count()).select_from(devices).where(_in_group(name))
 
 
+def _is_open(now_s: float) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return tokens.c.spent_at_s.is_(None), tokens.c.expires_at_s > now_s
+
+
+async def _rename_in_webhooks(connection: AsyncConnection, name: str, new_name: str) -> None:
+    for webhook_id, groups in (await connection.execute(select(webhooks.c.webhook_id, webhooks.c.groups))).all():
+        if name in groups:
+            renamed = [new_name if group == name else group for group in groups]
+            changed = update(webhooks).where(webhooks.c.webhook_id == webhook_id)
+            await connection.execute(changed.values(groups=renamed))
+
+
 async def _exists(connection: AsyncConnection, name: str) -> bool:
     if name == DEFAULT_PLACE:
         return True
-    for table in (device_groups, group_settings, devices, bundle_groups):
-        found = select(table.c.group_name).where(table.c.group_name == name).limit(1)
+    now_s = time.time()
+    for table, *which in (
+        (device_groups,),
+        (group_settings,),
+        (devices, devices.c.removed_at_s.is_(None)),
+        (tokens, *_is_open(now_s)),
+        (bundle_groups,),
+    ):
+        found = select(table.c.group_name).where(table.c.group_name == name, *which).limit(1)
         if (await connection.execute(found)).first() is not None:
             return True
     return False

@@ -85,29 +85,46 @@ async def move_devices(store: Store, which: Sequence[str] | Matching, place: Pla
 async def undo_move(store: Store, number: int, mover: Mover) -> Move | None:
     """Take devices back to where they were before a move; return None for an unknown or undone one.
 
-    Devices that somebody has moved since, removed ones, and those of other sites stay where they are.
+    Devices that somebody has moved since, removed ones, and those of other sites stay where they are. The latter can
+    still be taken back: the move counts as undone once no device was left alone because of its site.
     """
     async with store.writing() as connection:
         row = (await connection.execute(select(device_moves).where(device_moves.c.number == number))).one_or_none()
         if row is None or row.undone_at_s is not None:
             return None
-        now = await _places(connection, [name for name, *_ in row.devices], mover.sites)
+        now = await _places(connection, [name for name, *_ in row.devices], ())
+        own = await _places(connection, list(now), mover.sites) if mover.sites else now
         target = (row.site, row.group_name)
         back: dict[tuple[str, str], list[str]] = {}
+        is_whole = True
         for name, site, group in row.devices:
             stays = name in now and all(new in (None, at) for new, at in zip(target, now[name], strict=True))
-            if stays and (not mover.sites or site in mover.sites):
+            if stays and name in own and (not mover.sites or site in mover.sites):
                 back.setdefault((site, group), []).append(name)
+            elif stays:
+                is_whole = False
         if mover.sites and not back:
             return None
         for (site, group), names in back.items():
             place = Place(site if row.site else None, group if row.group_name else None).columns()
             await _set(connection, names, place)
             await _record(connection, mover.actor, [(name, place | {"undoes": number}) for name in names])
-        undone = update(device_moves).where(device_moves.c.number == number)
-        await connection.execute(undone.values(undone_at_s=time.time()))
+        if is_whole:
+            undone = update(device_moves).where(device_moves.c.number == number)
+            await connection.execute(undone.values(undone_at_s=time.time()))
     moved = tuple(sorted(name for names in back.values() for name in names))
     return Move(number, moved, tuple(sorted({name for name, *_ in row.devices} - set(moved))))
+
+
+async def rename_in_moves(connection: AsyncConnection, group: str, new_group: str) -> None:
+    """Rename a group in the moves that can be undone, in the transaction of the change."""
+    moves = device_moves.c
+    for row in (await connection.execute(select(moves.number, moves.group_name, moves.devices))).all():
+        to = new_group if row.group_name == group else row.group_name
+        before = [[name, site, new_group if at == group else at] for name, site, at in row.devices]
+        if to != row.group_name or before != row.devices:
+            changed = update(device_moves).where(moves.number == row.number)
+            await connection.execute(changed.values(group_name=to, devices=before))
 
 
 async def _matching(connection: AsyncConnection, which: Matching, mover: Mover) -> list[str]:

@@ -3,7 +3,7 @@
 import time
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, update
 
 from cloud.store.audit import AuditFilter, audit_page
 from cloud.store.fleet import Place, add_tokens, devices_by_id, revoke, set_place, store_heartbeat
@@ -29,7 +29,8 @@ from cloud.store.groups import (
     rename_group,
 )
 from cloud.store.moves import MatchesChangedError, Matching, Mover, UnknownDevicesError, move_devices, undo_move
-from cloud.store.schema import bundle_groups, group_changes, group_settings
+from cloud.store.schema import bundle_groups, devices, group_changes, group_settings
+from cloud.store.webhooks import NewWebhook, add_webhook, stored_webhooks
 from shared.errors import DataError
 from shared.group_settings import GroupSettings
 from shared.status import Heartbeat
@@ -90,6 +91,43 @@ async def test_a_group_is_made_renamed_with_all_that_names_it_and_removed(store)
         assert (await connection.execute(select(group_settings))).first() is None
         entries = await audit_page(connection, AuditFilter(actor="account:ada"))
     assert [entry.action for entry in entries] == ["group.made"]
+
+
+async def test_webhooks_and_moves_follow_a_new_name(store) -> None:
+    new = NewWebhook("https://hooks.example", ("anomalous",), groups=("welds", "presses"))
+    assert await add_webhook(store, new, "account:ada") is not None
+    await set_place(store, ["one"], Place(group="presses"))
+    to = await move_devices(store, ["two"], Place(group="presses"), ADA)
+    away = await move_devices(store, ["one"], Place(group="welds"), ADA)
+    await rename_group(store, "presses", "hydraulic")
+    async with store.reading() as connection:
+        (webhook,) = await stored_webhooks(connection)
+    assert webhook.groups == ("welds", "hydraulic")
+    for number, moved in ((to.number, "two"), (away.number, "one")):
+        undone = await undo_move(store, number, ADA)
+        assert undone is not None
+        assert undone.moved == (moved,)
+    assert {name: group for name, (_, group) in (await places(store)).items()} == {"one": "hydraulic", "two": "default"}
+
+
+async def test_a_group_of_removed_devices_alone_can_be_made_again_and_one_of_an_open_token_not(store) -> None:
+    await make_group(store, "presses")
+    await set_place(store, ["one"], Place(group="presses"))
+    async with store.writing() as connection:
+        gone = update(devices).where(devices.c.device_id == "one")
+        await connection.execute(gone.values(revoked_at_s=1.0, removed_at_s=1.0))
+    await remove_group(store, "presses")
+    assert "presses" not in await names(store)
+    with pytest.raises(UnknownGroupError):
+        await remove_group(store, "presses")
+    await make_group(store, "presses")
+    await add_tokens(store, {"secret": "three"}, time.time() + 60, Place(group="welds"))
+    await add_tokens(store, {"old": "four"}, time.time() - 60, Place(group="over"))
+    with pytest.raises(GroupRefusedError, match="already"):
+        await rename_group(store, "presses", "welds")
+    with pytest.raises(GroupRefusedError, match="enrolment token"):
+        await remove_group(store, "welds")
+    await make_group(store, "over")
 
 
 async def test_what_cannot_be_is_refused(store) -> None:
@@ -230,7 +268,12 @@ async def test_an_account_moves_devices_of_its_sites_only(store, monkeypatch) ->
     move = await move_devices(store, ["one", "two"], Place(group="x"), ADA)
     undone = await undo_move(store, move.number, hull)
     assert undone is not None
-    assert undone.moved == ("two",)
+    assert (undone.moved, undone.skipped) == (("two",), ("one",))
+    assert await undo_move(store, move.number, hull) is None
+    undone = await undo_move(store, move.number, ADA)
+    assert undone is not None, "the undo of the others is not used up"
+    assert (undone.moved, undone.skipped) == (("one",), ("two",))
+    assert await undo_move(store, move.number, ADA) is None
     foreign = await move_devices(store, ["one"], Place(group="y"), ADA)
     assert await undo_move(store, foreign.number, hull) is None
     assert (await move_devices(store, Matching(FleetQuery(), 0.0, 1), Place(group="z"), hull)).moved == ("two",)
