@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from cloud.thresholds.figures import Trust, WeekFigures
-from cloud.thresholds.week import GroupWeek
+from cloud.thresholds.week import MAX_DEVICES, MAX_SOURCES, GroupWeek
 
 CLEAR_AUDITS = 100  # a week with 100 of them gives an interval of about a fifth to each side
 
@@ -46,7 +46,8 @@ def sentences(week: GroupWeek, figures: WeekFigures, doubts: Doubts, trust: Trus
     if week.left_out:
         said.append(
             f"{_devices(week.left_out)} of this group {'is' if week.left_out == 1 else 'are'} left out, so the counts "
-            "are lower bounds: the forecast reads a bounded number of devices and sources. Divide the group to see all."
+            f"are lower bounds: the forecast reads at most {MAX_DEVICES:,} devices and {MAX_SOURCES:,} sources, "
+            "devices with few sources first. Divide the group to see all."
         )
     return said
 

@@ -11,6 +11,7 @@ from shared.group_settings import GroupSettings
 from shared.samples import Route
 
 DEFAULT_FALSE_ALARMS_PER_DAY = 1.0  # of an agent without settings
+MAX_DEVICES, MAX_SOURCES = 1000, 4000  # of a forecast; a source takes 15 kB of memory
 MIN_AUDITS_TO_SPLIT = 30  # for each source, before audits divide the rate of a device among its sources
 
 

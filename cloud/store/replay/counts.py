@@ -1,7 +1,8 @@
 """Histograms and budgets of the devices of a group over its last days, read in batches."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.schema import replay_budgets, replay_days, replay_progress
 from cloud.thresholds.cells import BUDGETS, COLUMNS, SAMPLES, unpack_banks
-from cloud.thresholds.week import SourceWeek, add_histograms
+from cloud.thresholds.week import MAX_SOURCES, SourceWeek, add_histograms
 
-MAX_SOURCES = 4000  # of all devices: 15 kB each in memory
 HISTOGRAMS_AT_ONCE = 500  # in memory: a few milliseconds of work
 
 
@@ -31,20 +31,18 @@ class Counts:
     losses: Mapping[tuple[int, int], NDArray[np.bool_]]
 
 
-async def devices_within_bound(
-    connection: AsyncConnection, ids: Select[Any], device_ids: Sequence[str], first_day: int
-) -> int:
-    """Return how many of the devices, the first ones, have MAX_SOURCES sources together since a day; at least 1."""
+async def devices_beyond_bound(connection: AsyncConnection, ids: Select[Any], first_day: int) -> set[str]:
+    """Return the devices to leave out, so that the others have at most MAX_SOURCES sources together since a day.
+
+    Those with the most sources are left out first: a device that makes up sources displaces no other one. A few devices
+    always stay, because `cloud.store.replay.builder` bounds the sources of each one.
+    """
     days = replay_days.c
     query = select(days.device_id, func.count(days.source_id.distinct()))
     query = query.where(days.device_id.in_(ids), days.day >= first_day).group_by(days.device_id)
-    counted = {row[0]: int(row[1]) for row in await connection.execute(query)}
-    total = 0
-    for place, device_id in enumerate(device_ids):
-        total += counted.get(device_id, 0)
-        if total > MAX_SOURCES:
-            return max(1, place)
-    return len(device_ids)
+    counted = sorted((int(count), device_id) for device_id, count in await connection.execute(query))
+    totals = accumulate(count for count, _ in counted)
+    return {device_id for (_, device_id), total in zip(counted, totals, strict=True) if total > MAX_SOURCES}
 
 
 async def read_counts(
@@ -52,7 +50,7 @@ async def read_counts(
 ) -> Counts:
     """Return the counts of devices since a day; the `known` ones if no verdict was counted since.
 
-    The caller bounds the devices by `devices_within_bound`: all rows of these are read.
+    The caller bounds the devices by `devices_beyond_bound`: all rows of the others are read.
     """
     progress = (await connection.execute(select(replay_progress.c.judged_at_s, replay_progress.c.number))).first()
     counted = (progress.judged_at_s, progress.number) if progress is not None else None

@@ -16,7 +16,7 @@ from cloud.store.group_settings import settings_by_group
 from cloud.store.labels import IS_CURRENT, Label
 from cloud.store.replay.beats import DAYS, add_up, read_newest_beats, read_past_beats
 from cloud.store.replay.builder import DAY_S
-from cloud.store.replay.counts import devices_within_bound, read_counts
+from cloud.store.replay.counts import devices_beyond_bound, read_counts
 from cloud.store.replay.kept import KeptWeeks
 from cloud.store.review.grouping import moment_of
 from cloud.store.review.severity import ALARM_P_VALUE, Severity
@@ -29,10 +29,9 @@ from cloud.store.schema import (
     verdicts,
 )
 from cloud.store.sites import of_sites
-from cloud.thresholds.week import DeviceWeek, GroupWeek, ItemOfWeek, LabelledSample
+from cloud.thresholds.week import MAX_DEVICES, DeviceWeek, GroupWeek, ItemOfWeek, LabelledSample
 from shared.group_settings import GroupSettings
 
-MAX_DEVICES = 1000
 MAX_LABELLED, MAX_ITEMS = 2000, 5000
 _REAL = (Label.REAL, Label.MISSED)
 _LABELS = (*_REAL, Label.FALSE_ALARM)
@@ -58,8 +57,10 @@ async def read_week(
         return None
     ids = select(devices.c.device_id).where(*wanted).order_by(devices.c.device_id)
     since_s = (now_s // DAY_S - DAYS + 1) * DAY_S
-    first_day, listed_ids = int(since_s // DAY_S), [row.device_id for row in rows]
-    rows = rows[: await devices_within_bound(connection, ids.limit(MAX_DEVICES), listed_ids, first_day)]
+    first_day = int(since_s // DAY_S)
+    if beyond := await devices_beyond_bound(connection, ids.limit(MAX_DEVICES), first_day):
+        rows = [row for row in rows if row.device_id not in beyond]
+        ids = ids.where(devices.c.device_id.not_in(beyond))
     ids = ids.limit(len(rows))
     found = [
         DeviceWeek(device_id, in_force=settings, running=len(running or ())) for device_id, _, settings, running in rows

@@ -208,26 +208,27 @@ async def test_days_and_sources_are_added_up_over_several_batches(store, monkeyp
 
 
 async def test_devices_whose_sources_exceed_the_bound_are_left_out_and_the_forecast_says_it(store, monkeypatch) -> None:
-    monkeypatch.setattr(counts, "MAX_SOURCES", 3)
+    monkeypatch.setattr(counts, "MAX_SOURCES", 4)
     for device_id in ("one", "two"):
         await beats(store, device_id)
-        for source_id in ("a", "b"):
+        for source_id in ("a", "b") if device_id == "two" else ("a", "b", "made up"):
             await judged(store, [0.01, 1e-5], device_id=device_id, source_id=source_id)
     await count_verdicts(store, now_s=LATER_S)
     async with store.reading() as connection:
         week = await read_week(connection, "default", LATER_S)
-        monkeypatch.setattr(counts, "MAX_SOURCES", 4)
+        monkeypatch.setattr(counts, "MAX_SOURCES", 5)
         whole = await read_week(connection, "default", LATER_S)
     assert week is not None
     assert whole is not None
-    assert [device.device_id for device in week.devices] == ["one"]
+    assert [device.device_id for device in week.devices] == ["two"], "the one with fewer sources"
     assert [(each.source_id, each.known.sum()) for each in week.sources] == [("a", 2), ("b", 2)]
-    assert (week.left_out, whole.left_out, len(whole.sources)) == (1, 0, 4)
+    assert (week.left_out, whole.left_out, len(whole.sources)) == (1, 0, 5)
     found, exact = (forecast_of(each, GroupSettings(false_alarms_per_day=1.0)) for each in (week, whole))
     assert (found.trust, found.upload_trust) == (Trust.ESTIMATE, Trust.ESTIMATE)
     assert (exact.trust, exact.upload_trust) == (Trust.EXACT, Trust.EXACT)
     assert "counted on 1 device," in found.sentences[0]
     assert "1 device of this group is left out, so the counts are lower bounds" in found.sentences[-1]
+    assert "at most 1,000 devices and 4,000 sources" in found.sentences[-1]
 
 
 async def test_kept_parts_of_a_week_give_what_a_fresh_reading_gives(store) -> None:
