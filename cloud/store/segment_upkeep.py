@@ -172,9 +172,15 @@ async def _live_bytes(store: Store, segment_ids: Sequence[bytes]) -> dict[bytes,
 
 
 async def _remove(store: Store, segment_ids: Sequence[bytes]) -> int:
-    """Remove segments without places, unless a backup is being made; return their number."""
+    """Remove segments without places, unless a backup is being made; return their number.
+
+    The rows that named them may have been deleted without waiting for the disk, so one durable commit comes first:
+    after a power cut no row names a segment that is gone.
+    """
     if not segment_ids:
         return 0
+    async with store.writing() as connection:
+        await store.make_durable(connection)
     objects = await store.segments.objects()
     if await asyncio.to_thread(are_held, objects):
         return 0

@@ -92,6 +92,31 @@ async def test_retention_of_payloads_removes_their_segments_and_keeps_labelled_o
     assert gone
 
 
+async def test_deletions_are_durable_before_their_segments_go(store, monkeypatch):
+    for _ in range(3):
+        await add(store, 20 * KIB)
+    async with store.writing() as connection:
+        await connection.execute(payloads.delete().where(payloads.c.segment_id.is_not(None)))
+    steps = list[str]()
+    objects = type(await store.segments.objects())
+    make_durable, remove = store.make_durable, objects.remove
+
+    async def noted_commit(connection) -> None:
+        await make_durable(connection)
+        steps.append("durable")
+
+    def noted_removal(self, names) -> None:
+        steps.append(f"{len(list(names))} gone")
+        remove(self, names)
+
+    monkeypatch.setattr(store, "make_durable", noted_commit)
+    monkeypatch.setattr(objects, "remove", noted_removal)
+    assert (await tend(store)).removed == 3
+    assert steps[-2:] == ["durable", "3 gone"]
+    assert steps.count("durable") == steps.count("3 gone")
+    assert await segment_names(store) == []
+
+
 async def test_small_segments_are_merged_and_every_value_is_found_at_its_new_place(store):
     data = {}
     for size in range(segment_upkeep.LEAST_MERGED):
