@@ -51,7 +51,7 @@ async def test_items_are_listed_counted_and_shown_in_full(fleet: Fleet, client: 
     for wrong in ({"severity": "loud"}, {"odds": 0}, {"state": "x"}, {"size": 900}, {"order": "up"}, {"nonsense": 1}):
         assert (await client.get("/review/items", params=wrong)).status_code == 422, wrong
     answer = await client.get("/review/counts", params={"sise": 1})
-    assert "known parameters: severity, state, site" in answer.json()["detail"]
+    assert "known parameters: severity, state, defect_class, muted, site" in answer.json()["detail"]
     assert (await client.get("/review/items/99")).status_code == 404
 
 

@@ -4,13 +4,12 @@ import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import func, select
 from typer.testing import CliRunner, Result
 
-from cloud.store import open_store, retention
+from cloud.store import open_store
 from cloud.store import removal as removal_module
 from cloud.store.fleet import device
 from cloud.store.inbox import unpack_next
@@ -26,7 +25,7 @@ class CutError(Exception):
     """The process ends here."""
 
 
-async def cut(_: float) -> None:
+async def cut(*_: object) -> None:
     raise CutError
 
 
@@ -40,7 +39,7 @@ async def count(store, table, device_id: str = "one") -> int:
 
 @pytest.mark.parametrize("keep_verdicts", [False, True])
 async def test_a_removal_that_is_cut_at_each_pause_goes_on_from_the_store(store, add, keep_verdicts, monkeypatch):
-    monkeypatch.setattr(retention, "asyncio", SimpleNamespace(sleep=cut))
+    monkeypatch.setattr(type(store), "rest", cut)
     await add(count=60)
     await add("two", count=3)
     await judge_all(store)
