@@ -39,7 +39,7 @@ async def store_or_refuse(
 
     Else they are halved until each refused verdict is alone, and its sample becomes undecided. A store that cannot be
     written is tried again without limit, because judging the samples again would cost more than waiting; `on_failure`
-    receives each such error.
+    receives each such error. Other errors than those of the store are raised: the samples then stay in the queue.
     """
     result, places = StoredVerdicts(), MapPlaces()
     parts = [list(judged)]
@@ -48,7 +48,7 @@ async def store_or_refuse(
         try:
             result.written += await _store(store, part, places, on_failure)
             result.judged += part
-        except (RefusedRowError, OverflowError, TypeError, ValueError) as error:
+        except RefusedRowError as error:
             middle = len(part) // 2
             parts += [part[middle:], part[:middle]] if middle else _alone(part[0], error, result)
     return result

@@ -26,6 +26,7 @@ from cloud.store.schema import payloads, samples
 from cloud.store.segments import NO_PLACE
 from cloud.store.verdict_columns import MAX_REASON_CHARACTERS, contributions_to_json, opinions_to_json
 from cloud.store.verdict_rows import NewVerdict
+from shared.errors import RefusedRowError
 from shared.modality import Modality
 from shared.samples import Route, Verdict, p_value_to_column
 from shared.wire import decoded_bytes
@@ -205,7 +206,7 @@ async def store_verdicts(
     A sample that waits no more is left out: it was removed, or another process has judged it. A verdict without
     `judged_at_s` gets the time of this transaction, so that none is stored long after it. Large maps are in a segment
     first; give `places` to each attempt to store the same verdicts, so that they are written once. Returns the events
-    in the order of their cursors.
+    in the order of their cursors. Raises RefusedRowError if the store does not take a value, StorageError.
     """
     if not judged:
         return []
@@ -239,11 +240,19 @@ def _new_verdict(waiting: WaitingSample, verdict: Verdict) -> NewVerdict:
             verdict.extrapolated,
             verdict.bundle_id,
             verdict.reason[:MAX_REASON_CHARACTERS],
-            to_json(opinions_to_json(verdict.opinions)).decode(),
-            to_json(contributions_to_json(verdict.contributions)).decode(),
+            _json_text(opinions_to_json(verdict.opinions)),
+            _json_text(contributions_to_json(verdict.contributions)),
         ),
         None if verdict.anomaly_map is None else _map_values(waiting.number, verdict.anomaly_map),
     )
+
+
+def _json_text(values: object) -> str:
+    """Return values as JSON; raises RefusedRowError for what JSON cannot hold."""
+    try:
+        return to_json(values).decode()
+    except ValueError as error:  # also the base of pydantic's error of serialisation
+        raise RefusedRowError(f"The values of a verdict cannot be written as JSON ({error}).") from error
 
 
 def _map_values(number: int, anomaly_map: NDArray[np.uint8]) -> tuple[Any, ...]:

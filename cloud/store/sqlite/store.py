@@ -255,6 +255,8 @@ class SqliteStore(Store):
 
 def _is_refused_row(error: object) -> bool:
     """Return whether an error is about the values of a row; a trigger may refuse a row for another reason."""
+    if isinstance(error, sqlite3.ProgrammingError):
+        return str(error).startswith("Error binding parameter")  # of a type that SQLite does not know
     if not isinstance(error, (sqlite3.IntegrityError, sqlite3.DataError)):
         return False
     return getattr(error, "sqlite_errorname", "") != "SQLITE_CONSTRAINT_TRIGGER"

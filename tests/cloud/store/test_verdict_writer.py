@@ -1,6 +1,7 @@
 """Verdicts that a store refuses become undecided, and hold up no others; a store that fails is tried again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import insert, select
@@ -15,7 +16,8 @@ from shared.samples import Decision, Verdict
 
 
 def verdict(waiting: WaitingSample, **more: object) -> Verdict:
-    return Verdict(sample_id=waiting.sample_id, decision=Decision.NORMAL, p_value=0.5, bundle_id="b-1-0", **more)
+    facts = {"decision": Decision.NORMAL, "p_value": 0.5, "bundle_id": "b-1-0"} | more
+    return Verdict(sample_id=waiting.sample_id, **facts)
 
 
 async def decisions(store) -> dict[int, tuple[str, str]]:
@@ -30,7 +32,9 @@ def no_failure(error: Exception) -> None:
 
 
 @pytest.mark.parametrize(
-    "more", [{"reason": "\udcff"}, {"contributions": (("\udcff", 1.0),)}], ids=["the driver", "the JSON of a column"]
+    "more",
+    [{"reason": "\udcff"}, {"bundle_id": Path("b-1-0")}, {"contributions": (("\udcff", 1.0),)}],
+    ids=["a text for the driver", "a type for the driver", "the JSON of a column"],
 )
 async def test_a_refused_verdict_becomes_undecided_with_the_reason_and_the_others_stay(store, add, more):
     await add(count=9)
@@ -50,6 +54,20 @@ async def test_a_refused_verdict_becomes_undecided_with_the_reason_and_the_other
     assert all(found[number][1].startswith(REFUSED) for number in undecided)
     assert "\udcff" not in str(found)
     assert await waiting_samples(store, 100) == []
+
+
+async def test_an_error_of_the_code_refuses_no_verdict(store, add, monkeypatch):
+    async def fail(*_: object) -> None:
+        raise TypeError("a bug")
+
+    await add(count=2)
+    waiting = await waiting_samples(store, 100)
+    monkeypatch.setattr(store, "add_verdicts", fail)
+    with pytest.raises(TypeError, match="a bug"):
+        await store_or_refuse(store, [(item, verdict(item)) for item in waiting], no_failure)
+    monkeypatch.undo()
+    assert await decisions(store) == {}
+    assert await waiting_samples(store, 100) == waiting
 
 
 async def test_a_sample_that_gets_no_verdict_at_all_holds_up_no_other(store, add):
