@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 CHILD = "import sys, time; from shared.parent_process import end_with_parent; end_with_parent(int(sys.argv[1]))"
 
 
-@pytest.mark.parametrize(("parent_pid", "code"), [(os.getpid(), 0), (1, 1)])
+@pytest.mark.parametrize(("parent_pid", "code"), [(os.getpid(), 0), (1, 1)], ids=["alive", "ended"])
 def test_a_child_ends_at_once_if_its_parent_has_ended(parent_pid: int, code: int) -> None:
     assert subprocess.run([sys.executable, "-c", CHILD, str(parent_pid)], cwd=ROOT).returncode == code
 
