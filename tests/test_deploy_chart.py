@@ -98,7 +98,11 @@ def test_every_value_of_a_shape_arrives(shape: str) -> None:
     ]
     assert [word for word in wanted if word not in text] == []
     replicas = {item["metadata"]["name"]: item["spec"]["replicas"] for item in objects if item["kind"] == "Deployment"}
-    expected = {"plant-ingest": 3, "plant-analysis": 5, "plant-console": 1} if shape == "roles" else {"plant": 1}
+    expected = (
+        {"plant-ingest": 3, "plant-analysis": 5, "plant-console": 1, "plant-training": 1}
+        if shape == "roles"
+        else {"plant": 1}
+    )
     assert replicas == expected
     assert ("postgresql://other@db/vedette" in text) == (shape == "roles")
     (settings,) = [item["data"] for item in objects if item["kind"] == "ConfigMap"]

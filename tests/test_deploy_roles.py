@@ -48,6 +48,7 @@ def ports_of(role: str, settings: CloudSettings) -> set[int]:
         "ingest": (settings.listen, settings.enrolment_listen, settings.metrics_listen),
         "analysis": (settings.metrics_listen,),
         "console": (settings.console_listen,),
+        "training": (settings.metrics_listen,),
     }
     return {Address.parse(address).port for address in addresses[role]}
 
@@ -81,7 +82,7 @@ def test_there_is_a_unit_for_each_role_and_the_ports_differ() -> None:
     assert {found[1] for found in roles if found} == set(ROLES)
     assert len([found for found in roles if found is None]) == 1
     metrics = [re.search(r"METRICS_LISTEN=127.0.0.1:(\S+)", unit.read_text(encoding="utf-8")) for unit in UNITS]
-    assert {found[1] for found in metrics if found} == {"7481", "748%i"}
+    assert {found[1] for found in metrics if found} == {"7479", "7481", "748%i"}
 
 
 def test_compose_runs_each_role_on_the_ports_of_its_settings() -> None:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.defect_classes import with_class_name
 from cloud.store.labels import IS_CURRENT, Label
-from cloud.store.schema import bundles, labels, verdicts
+from cloud.store.schema import labels, verdicts
 from cloud.store.sites import by_sites
 
 MAX_COUNTED = 10_000  # newest labels
@@ -32,13 +32,15 @@ class LabelFigures:
 
 
 async def label_figures(connection: AsyncConnection, bundle_name: str, sites: Sequence[str] = ()) -> LabelFigures:
-    """Return the figures of one bundle name, of any version in the registry, of these sites."""
+    """Return the figures of one bundle name, of any version, of these sites."""
     every = select(labels.c.number).order_by(labels.c.number.desc())
     newest = every.limit(MAX_COUNTED).subquery()
     joined = newest.join(labels, labels.c.number == newest.c.number).join(
         verdicts, verdicts.c.number == labels.c.sample_number
     )
-    of_bundle = verdicts.c.bundle_id.in_(select(bundles.c.bundle_id).where(bundles.c.name == bundle_name))
+    # An id is NAME-VERSION-HASH, and a name may hold dashes: those of cam-left do not count for cam.
+    rest = func.substr(verdicts.c.bundle_id, len(bundle_name) + 2)
+    of_bundle = verdicts.c.bundle_id.startswith(f"{bundle_name}-", autoescape=True) & rest.not_like("%-%-%")
     listed = select(labels.c.label, labels.c.defect_class).select_from(joined)
     listed = listed.where(of_bundle, IS_CURRENT, labels.c.label != Label.WITHDRAWN.value)
     found = with_class_name(listed.where(*by_sites(verdicts.c.device_id, sites)), labels.c.defect_class).subquery()

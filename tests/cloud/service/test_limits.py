@@ -19,7 +19,7 @@ Code = grpc.StatusCode
 
 @pytest.fixture
 async def limited(tmp_path, biopsies):
-    limits = {"calls_per_second_per_device": 2.0, "burst_calls_per_device": 3, "connections_per_address": 4}
+    limits = {"calls_per_second_per_device": 2.0, "burst_calls_per_device": 3}
     async with running(settings_for(tmp_path, limits=limits), biopsies.key) as result:
         await result.service.registry.publish(biopsies.bundle)
         yield result
@@ -64,14 +64,15 @@ async def test_calls_without_access_are_counted_before_the_store_is_read(limited
     assert await again.fleet.Heartbeat(fleet_pb2.HeartbeatRequest())
 
 
-async def test_the_newest_connections_of_an_address_beyond_its_limit_are_closed(limited):
-    host, port = limited.service.addresses.address.rsplit(":", 1)
-    opened = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
-    await asyncio.sleep(2 * CHECK_EVERY_S)  # those that come between two checks count as equally new
-    opened += [await asyncio.open_connection(host, int(port)) for _ in range(3)]
-    closed = await asyncio.gather(*(_ends(reader, within_s=3.0) for reader, _ in opened))
-    for _, writer in opened:
-        writer.close()
+async def test_the_newest_connections_of_an_address_beyond_its_limit_are_closed(tmp_path, biopsies):
+    async with running(settings_for(tmp_path, limits={"connections_per_address": 4}), biopsies.key) as crowded:
+        host, port = crowded.service.addresses.address.rsplit(":", 1)
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(4)]
+        await asyncio.sleep(2 * CHECK_EVERY_S)  # those that come between two checks count as equally new
+        opened += [await asyncio.open_connection(host, int(port)) for _ in range(3)]
+        closed = await asyncio.gather(*(_ends(reader, within_s=3.0) for reader, _ in opened))
+        for _, writer in opened:
+            writer.close()
     assert closed == [False] * 4 + [True] * 3
 
 

@@ -2,22 +2,17 @@
 
 import uuid
 
-from sqlalchemy import insert, select
+from sqlalchemy import select
 
 from cloud.store import label_figures as figures_module
 from cloud.store.label_figures import label_figures
 from cloud.store.labels import Label, NewLabel, add_label
-from cloud.store.schema import bundles, samples
+from cloud.store.schema import samples
 from tests.cloud.store.review.judged import Judged, judge
 
 
 async def test_a_name_does_not_count_the_labels_of_one_that_begins_with_it(store, monkeypatch) -> None:
     ids = {"cam": "cam-1-00000000", "cam-left": "cam-left-1-00000000"}
-    facts = {"modality": "tabular", "published_at_s": 1.0, "parent_bundle_id": "", "manifest": {}}
-    facts |= {"version": 1, "edge_archive_bytes": 1, "edge_archive_sha256": "0"}
-    async with store.writing() as connection:
-        rows = [facts | {"name": name, "bundle_id": bundle_id} for name, bundle_id in ids.items()]
-        await connection.execute(insert(bundles), rows)
     of = ("cam", "cam-left", "cam-left")
     numbers = await judge(store, *(Judged(1000.0 * place, bundle_id=ids[name]) for place, name in enumerate(of)))
     async with store.reading() as connection:
