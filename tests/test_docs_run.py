@@ -42,6 +42,7 @@ NOT_RUN = {
     "make": "runs all tests, checks, benchmarks or the demo, each a target of its own in continuous integration",
     "pip install": "needs a package index",
     "vedette bench cloud": "takes minutes; tests/cloud/bench runs each benchmark with small numbers",
+    "vedette bench console": "takes minutes; tests/cloud/bench/test_console_bench.py runs it with small numbers",
     "vedette cloud notices test": "sends messages to people; tests/cloud/service/test_notices.py runs it",
     "vedette cloud restore monday.tar --config postgres.toml": (
         "needs PostgreSQL; tests/cloud/service/test_backup.py restores into both stores"

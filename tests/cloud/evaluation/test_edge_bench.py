@@ -16,6 +16,7 @@ AGENTS = ("int8_openvino", "int8_onnxruntime")
 
 
 @pytest.mark.system
+@pytest.mark.long
 def test_a_quick_run_measures_both_sides_of_every_ratio(
     tmp_path: Path, quick: Path, vedette, capsys: pytest.CaptureFixture[str]
 ) -> None:
