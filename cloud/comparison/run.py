@@ -45,7 +45,7 @@ async def run_comparison(
     *,
     live_s: float = LIVE_S,
 ) -> None:
-    """Judge what is left of a claimed comparison, and end it; raises StorageError.
+    """Judge what is left of a claimed comparison, and end it unless its claim is lost; raises StorageError.
 
     `load` makes the analysis of a bundle and blocks.
     """
@@ -71,15 +71,20 @@ async def run_comparison(
             reason = f"{bundle_id} cannot be loaded ({type(error).__name__}): see the log of the service."
             await finish(store, number, runner, ComparisonStatus.FAILED, reason, time.time())
             return
-    while await _judge_next(store, number, judges, false_alarm_rate, live_s):
+    while await _judge_next(store, number, runner, judges, false_alarm_rate, live_s):
         pass
     await finish(store, number, runner, ComparisonStatus.COMPLETED, "", time.time())
 
 
 async def _judge_next(
-    store: Store, number: int, judges: Sequence[tuple[str, Judge]], false_alarm_rate: float, live_s: float
+    store: Store,
+    number: int,
+    runner: str,
+    judges: Sequence[tuple[str, Judge]],
+    false_alarm_rate: float,
+    live_s: float,
 ) -> bool:
-    """Judge the next samples once no live sample waits; return whether there were any."""
+    """Judge the next samples once no live sample waits; return False if there were none, or the claim is lost."""
     await _wait_for_live(store, number, live_s)
     async with store.reading() as connection:
         waiting = await next_samples(connection, number, BATCH)
@@ -93,8 +98,7 @@ async def _judge_next(
         await asyncio.to_thread(_answers, judge, decoded, bundle_id, false_alarm_rate) for bundle_id, judge in judges
     ]
     rows = [(item.number, first, second) for item, first, second in zip(waiting, *answers, strict=True)]
-    await save_answers(store, number, rows, time.monotonic() - started_s)
-    return True
+    return await save_answers(store, number, runner, rows, time.monotonic() - started_s)
 
 
 async def _wait_for_live(store: Store, number: int, live_s: float) -> None:

@@ -73,7 +73,7 @@ class ComparisonRunner:
             process.stdin.write(start.model_dump_json().encode())
             process.stdin.close()
             while process.poll() is None:
-                if not await renew(self._store, comparison.number, self._runner, time.time()):
+                if not await renew(self._store, comparison.number, self._runner):
                     break
                 await asyncio.sleep(RENEW_S)
         finally:

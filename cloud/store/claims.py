@@ -7,21 +7,20 @@ second verdict.
 
 from collections.abc import Collection, Sequence
 
-from sqlalchemy import ColumnElement, Double, cast, delete, exists, extract, false, func, literal, select
+from sqlalchemy import ColumnElement, delete, exists, false, literal, select
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.database_clock import POSTGRES_NOW_S
 from cloud.store.engine import CLAIM_S, Store
 from cloud.store.schema import claims, samples
-
-_NOW_S: ColumnElement[float] = cast(extract("epoch", func.clock_timestamp()), Double)
 
 
 def is_free(claimant: str, number: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:
     """Return the condition that none but `claimant` has claimed the sample; none where no other process judges."""
     if not claimant:
         return ()
-    by_others = (claims.c.number == number, claims.c.claimant != claimant, claims.c.until_s > _NOW_S)
+    by_others = (claims.c.number == number, claims.c.claimant != claimant, claims.c.until_s > POSTGRES_NOW_S)
     return (~exists().where(*by_others),)
 
 
@@ -29,7 +28,7 @@ async def take(store: Store, numbers: Sequence[int]) -> set[int]:
     """Claim these samples; return the numbers of those that this process may judge."""
     if not store.claimant or not numbers:
         return set(numbers)
-    waiting = select(samples.c.number, literal(store.claimant), _NOW_S + CLAIM_S)
+    waiting = select(samples.c.number, literal(store.claimant), POSTGRES_NOW_S + CLAIM_S)
     waiting = waiting.where(samples.c.number.in_(numbers), samples.c.judged == false())
     # Rows that another process is claiming or judging at this moment are left out instead of waited for.
     waiting = waiting.with_for_update(of=samples, key_share=True, skip_locked=True)
@@ -37,7 +36,7 @@ async def take(store: Store, numbers: Sequence[int]) -> set[int]:
     statement = statement.on_conflict_do_update(
         index_elements=[claims.c.number],
         set_={"claimant": statement.excluded.claimant, "until_s": statement.excluded.until_s},
-        where=(claims.c.claimant == store.claimant) | (claims.c.until_s <= _NOW_S),
+        where=(claims.c.claimant == store.claimant) | (claims.c.until_s <= POSTGRES_NOW_S),
     )
     async with store.appending() as connection:
         return set((await connection.execute(statement.returning(claims.c.number))).scalars())

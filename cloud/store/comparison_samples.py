@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Select, bindparam, exists, false, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from cloud.store.comparisons import AskedSamples, Comparison, SampleChoice
+from cloud.store.comparisons import AskedSamples, Comparison, SampleChoice, may_judge
 from cloud.store.engine import Store
 from cloud.store.judging import WaitingSample
 from cloud.store.labels import IS_CURRENT, Label
@@ -43,7 +43,10 @@ class ComparedSample:
 
 
 async def choose(store: Store, comparison: Comparison, false_alarm_rate: float) -> int:
-    """Store which samples the comparison judges, and return their number; each has its payload still."""
+    """Store which samples a claimed comparison judges, and return their number; each has its payload still.
+
+    Nothing is stored, and 0 returned, if the claim is lost.
+    """
     async with store.reading() as connection:
         query = select(bundles.c.bundle_id).where(bundles.c.name == comparison.bundle_name)
         names = (await connection.execute(query)).scalars().all()
@@ -77,6 +80,8 @@ async def choose(store: Store, comparison: Comparison, false_alarm_rate: float) 
         for number in numbers
     ]
     async with store.writing() as connection:
+        if not await may_judge(connection, comparison.number, comparison.runner):
+            return 0
         if rows:
             await connection.execute(insert(comparison_samples), rows)
         this = comparisons.c.number == comparison.number
@@ -112,9 +117,12 @@ async def next_samples(connection: AsyncConnection, number: int, limit: int) -> 
 
 
 async def save_answers(
-    store: Store, number: int, answers: Sequence[tuple[int, Answer, Answer]], seconds: float
-) -> None:
-    """Store the answers on samples by their number, and the progress, in one transaction."""
+    store: Store, number: int, runner: str, answers: Sequence[tuple[int, Answer, Answer]], seconds: float
+) -> bool:
+    """Store the answers on samples by their number, and the progress, in one transaction; return whether it was done.
+
+    Nothing is stored if `runner` has lost its claim.
+    """
     rows = [
         {"b_number": sample_number, "judged": True} | _columns("first", first) | _columns("second", second)
         for sample_number, first, second in answers
@@ -122,6 +130,8 @@ async def save_answers(
     this = comparison_samples.c.comparison == number
     statement = update(comparison_samples).where(this, comparison_samples.c.sample_number == bindparam("b_number"))
     async with store.writing() as connection:
+        if not await may_judge(connection, number, runner):
+            return False
         if rows:
             changed: dict[str, Any] = {name: bindparam(name) for name in rows[0] if name != "b_number"}
             await connection.execute(statement.values(changed), rows)
@@ -133,6 +143,7 @@ async def save_answers(
         }
         values["attempts"] = 0  # it gets on
         await connection.execute(update(comparisons).where(comparisons.c.number == number).values(values))
+    return True
 
 
 async def note_waiting(store: Store, number: int) -> None:

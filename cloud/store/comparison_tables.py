@@ -20,7 +20,7 @@ comparisons = Table(  # see cloud.store.comparisons
     Column("started_at_s", Double),
     Column("ended_at_s", Double),
     Column("runner", String(36), nullable=False),  # process that judges; "": none
-    Column("runner_until_s", Double, nullable=False),  # another may take over then
+    Column("runner_until_s", Double, nullable=False),  # by the clock of the database; another may take over then
     Column("attempts", Integer, nullable=False),
     Column("samples", Integer),  # NULL: not chosen yet
     Column("judged", Integer, nullable=False),

@@ -1,8 +1,8 @@
 """Comparisons of two bundles on stored samples: their rows, and who judges them.
 
 One comparison is judged at a time. A process claims it, and renews its claim until it ends; the next process goes on
-with the samples that are left after a claim has run out. After MAX_ATTEMPTS processes that judged nothing the
-comparison counts as lost.
+with the samples that are left after a claim has run out, by the clock of the database. After MAX_ATTEMPTS processes
+that judged nothing the comparison counts as lost.
 """
 
 from collections.abc import Mapping
@@ -10,10 +10,11 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
+from cloud.store.database_clock import database_now_s
 from cloud.store.engine import Store
 from cloud.store.registry import entry_of
 from cloud.store.schema import comparison_samples, comparisons
@@ -156,16 +157,22 @@ async def cancel(store: Store, number: int, *, actor: str, now_s: float) -> Comp
 
 
 async def claim(store: Store, runner: str, now_s: float) -> Comparison | None:
-    """Return the next comparison to judge, claimed by `runner`; None while there is none, or another one is judged."""
+    """Return the next comparison to judge, claimed by `runner`; None while there is none, or another one is judged.
+
+    `now_s` is the begin of a comparison that begins, and the end of a lost one.
+    """
     async with store.reading() as connection:
         if not (await connection.execute(select(1).where(comparisons.c.status.in_(UNFINISHED)).limit(1))).first():
             return None
     async with store.writing() as connection:
+        clock_s = database_now_s(connection)
+        is_held = (comparisons.c.runner != runner) & (comparisons.c.runner_until_s > clock_s)
+        running = comparisons.c.status == ComparisonStatus.RUNNING.value
+        if (await connection.execute(select(1).where(running, is_held).limit(1))).first():
+            return None
         query = select(comparisons).where(comparisons.c.status.in_(UNFINISHED)).order_by(comparisons.c.number)
         waiting = []
         for found in [_comparison(row) for row in (await connection.execute(query)).mappings()]:
-            if found.status is ComparisonStatus.RUNNING and found.runner_until_s > now_s and found.runner != runner:
-                return None
             if found.attempts >= MAX_ATTEMPTS:
                 reason = (
                     f"The process that judged it ended {found.attempts} times in a row: see the log, then try again."
@@ -179,7 +186,7 @@ async def claim(store: Store, runner: str, now_s: float) -> Comparison | None:
         values = {
             "status": ComparisonStatus.RUNNING.value,
             "runner": runner,
-            "runner_until_s": now_s + CLAIM_S,
+            "runner_until_s": clock_s + CLAIM_S,
             "attempts": first.attempts + 1,
             "started_at_s": first.started_at_s or now_s,
         }
@@ -187,20 +194,24 @@ async def claim(store: Store, runner: str, now_s: float) -> Comparison | None:
         return await one_comparison(connection, first.number)
 
 
-async def renew(store: Store, number: int, runner: str, now_s: float) -> bool:
+async def renew(store: Store, number: int, runner: str) -> bool:
     """Renew the claim of a process; return whether it still may judge: not after a cancellation."""
-    this = (comparisons.c.number == number, comparisons.c.runner == runner)
-    running = comparisons.c.status == ComparisonStatus.RUNNING.value
     async with store.writing() as connection:
-        renewed = update(comparisons).where(*this, running).values(runner_until_s=now_s + CLAIM_S)
+        until_s = database_now_s(connection) + CLAIM_S
+        renewed = update(comparisons).where(*_is_own(number, runner)).values(runner_until_s=until_s)
         return bool((await connection.execute(renewed)).rowcount)
+
+
+async def may_judge(connection: AsyncConnection, number: int, runner: str) -> bool:
+    """Return whether a process still judges a comparison: no other one has claimed it, and nobody has ended it."""
+    query = select(comparisons.c.number).where(*_is_own(number, runner))
+    return (await connection.execute(query)).first() is not None
 
 
 async def finish(store: Store, number: int, runner: str, status: ComparisonStatus, reason: str, now_s: float) -> None:
     """End a comparison that this process judges, if it is still running."""
     async with store.writing() as connection:
-        found = await one_comparison(connection, number)
-        if found is not None and found.status is ComparisonStatus.RUNNING and found.runner == runner:
+        if await may_judge(connection, number, runner):
             await _end(connection, number, status, reason, now_s)
 
 
@@ -219,6 +230,11 @@ async def comparison_page(
     if before is not None:
         query = query.where(comparisons.c.number < before)
     return [_comparison(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _is_own(number: int, runner: str) -> tuple[ColumnElement[bool], ...]:
+    running = comparisons.c.status == ComparisonStatus.RUNNING.value
+    return comparisons.c.number == number, comparisons.c.runner == runner, running
 
 
 async def _end(connection: AsyncConnection, number: int, status: ComparisonStatus, reason: str, now_s: float) -> None:

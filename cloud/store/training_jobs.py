@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Double, RowMapping, cast, delete, extract, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, RowMapping, delete, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store import audit
 from cloud.store.audit import AuditAction
+from cloud.store.database_clock import database_now_s
 from cloud.store.engine import Store
 from cloud.store.schema import training_jobs
 from shared.errors import DataError
@@ -179,7 +180,7 @@ async def claim_next(store: Store, claimant: str, max_attempts: int) -> Training
             "state": JobState.RUNNING.value,
             "attempts": job.attempts + 1,
             "claimant": claimant,
-            "claim_until_s": _now_s(connection) + CLAIM_S,
+            "claim_until_s": database_now_s(connection) + CLAIM_S,
             "started_at_s": time.time(),
             "stage": "",
             "share": 0.0,
@@ -191,7 +192,7 @@ async def claim_next(store: Store, claimant: str, max_attempts: int) -> Training
 
 async def _first_free(connection: AsyncConnection) -> TrainingJob | None:
     """Return the oldest job that waits, or whose claim has run out."""
-    ended = training_jobs.c.claim_until_s <= _now_s(connection)
+    ended = training_jobs.c.claim_until_s <= database_now_s(connection)
     free = (training_jobs.c.state == JobState.QUEUED.value) | (
         (training_jobs.c.state == JobState.RUNNING.value) & ended
     )
@@ -208,7 +209,7 @@ async def renew(store: Store, job_id: str, claimant: str, progress: JobProgress)
         if cancelled is None:
             return Order.LOST
         values = {
-            "claim_until_s": _now_s(connection) + CLAIM_S,
+            "claim_until_s": database_now_s(connection) + CLAIM_S,
             "stage": progress.stage[:64],
             "share": min(max(progress.share, 0.0), 1.0),
             "remaining_s": progress.remaining_s,
@@ -338,13 +339,6 @@ def _is_own(claimant: str) -> ColumnElement[bool]:
 
 def _is_open() -> ColumnElement[bool]:
     return or_(training_jobs.c.state == JobState.QUEUED.value, training_jobs.c.state == JobState.RUNNING.value)
-
-
-def _now_s(connection: AsyncConnection) -> Any:
-    """Return the present time: of the database, where processes of several machines share it."""
-    if connection.dialect.name == "postgresql":
-        return cast(extract("epoch", func.clock_timestamp()), Double)
-    return time.time()
 
 
 def _job(row: RowMapping) -> TrainingJob:

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
 from cloud.store import comparisons
 from cloud.store.comparison_samples import (
@@ -20,6 +21,7 @@ from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.registry import Registry
+from cloud.store.schema import comparisons as comparison_table
 from shared.bundle import sign
 from shared.errors import BundleError
 from shared.modality import Modality
@@ -54,6 +56,12 @@ async def one(store, number: int) -> Comparison:
     return found
 
 
+async def let_run_out(store) -> None:
+    """Let the claims of all processes end."""
+    async with store.writing() as connection:
+        await connection.execute(update(comparison_table).values(runner_until_s=1.0))
+
+
 async def judged(store, bundle_id: str, count: int, label: Label | None = None) -> None:
     """Samples that a bundle screened, with verdicts."""
     values = np.arange(3, dtype=np.float32)
@@ -86,16 +94,18 @@ async def test_only_bundles_of_one_name_are_compared_and_few_wait(store, pair, s
 
 async def test_one_is_judged_at_a_time_and_another_process_goes_on(store, start) -> None:
     first, second = await start(), await start()
-    claimed = await comparisons.claim(store, "a", 0.0)
+    claimed = await comparisons.claim(store, "a", 10.0)
     assert claimed is not None
     assert (claimed.number, claimed.status, claimed.runner) == (first.number, ComparisonStatus.RUNNING, "a")
-    assert await comparisons.claim(store, "b", 10.0) is None, "one at a time"
-    assert await comparisons.renew(store, first.number, "a", 20.0)
-    assert await comparisons.claim(store, "b", 20.0 + comparisons.CLAIM_S - 1) is None
-    taken = await comparisons.claim(store, "b", 20.0 + comparisons.CLAIM_S + 1)
+    assert await comparisons.claim(store, "b", 9e12) is None, "one at a time, whatever the clock of a process says"
+    await let_run_out(store)
+    assert await comparisons.renew(store, first.number, "a")
+    assert await comparisons.claim(store, "b", 9e12) is None, "it has been renewed"
+    await let_run_out(store)
+    taken = await comparisons.claim(store, "b", 30.0)
     assert taken is not None
-    assert (taken.number, taken.attempts) == (first.number, 2)
-    assert not await comparisons.renew(store, first.number, "a", 60.0), "the first process must stop"
+    assert (taken.number, taken.attempts, taken.started_at_s) == (first.number, 2, 10.0)
+    assert not await comparisons.renew(store, first.number, "a"), "the first process must stop"
     await comparisons.finish(store, first.number, "a", ComparisonStatus.COMPLETED, "", 61.0)
     assert (await one(store, first.number)).status is ComparisonStatus.RUNNING, "it has no say any more"
     await comparisons.finish(store, first.number, "b", ComparisonStatus.COMPLETED, "", 62.0)
@@ -122,7 +132,7 @@ async def test_a_cancelled_one_is_not_judged_on(store, start) -> None:
     cancelled = await comparisons.cancel(store, number, actor="account:ada", now_s=1.0)
     assert cancelled is not None
     assert cancelled.status is ComparisonStatus.CANCELLED
-    assert not await comparisons.renew(store, number, "a", 2.0)
+    assert not await comparisons.renew(store, number, "a")
     with pytest.raises(BundleError, match="cancelled already"):
         await comparisons.cancel(store, number, actor="account:ada", now_s=3.0)
     assert await comparisons.cancel(store, 99, actor="account:ada", now_s=3.0) is None
@@ -140,7 +150,7 @@ async def test_samples_are_those_of_the_name_and_answers_are_kept(store, pair, s
     async with store.reading() as connection:
         waiting = await next_samples(connection, number, 2)
     answers = Answer(0.5, Decision.NORMAL, 2.0), Answer(None, Decision.UNDECIDED, 3.0)
-    await save_answers(store, number, [(item.number, *answers) for item in waiting], 4.0)
+    await save_answers(store, number, "a", [(item.number, *answers) for item in waiting], 4.0)
     seen = await one(store, number)
     assert (seen.samples, seen.judged, seen.remaining_s, seen.attempts) == (3, 2, 2.0, 0)
     async with store.reading() as connection:
@@ -150,6 +160,27 @@ async def test_samples_are_those_of_the_name_and_answers_are_kept(store, pair, s
     assert left.number not in {item.sample_number for item in found}
     labels = [item.label for item in found]
     assert labels.count(Label.REAL) == 1
+
+
+async def test_a_process_that_has_lost_its_claim_stores_nothing(store, pair, start) -> None:
+    await judged(store, pair[0], 2)
+    number = (await start()).number
+    late = await comparisons.claim(store, "a", 0.0)
+    await let_run_out(store)
+    comparison = await comparisons.claim(store, "b", 0.0)
+    assert late is not None
+    assert comparison is not None
+    assert (await choose(store, late, 0.01), await choose(store, comparison, 0.01)) == (0, 2)
+    async with store.reading() as connection:
+        waiting = await next_samples(connection, number, 2)
+    rows = [(item.number, *[Answer(0.5, Decision.NORMAL, 2.0)] * 2) for item in waiting]
+    assert not await save_answers(store, number, "a", rows, 1.0)
+    seen = await one(store, number)
+    assert (seen.judged, seen.judging_s, seen.attempts) == (0, 0.0, 2)
+    assert await save_answers(store, number, "b", rows, 1.0)
+    await comparisons.cancel(store, number, actor="account:ada", now_s=0.0)
+    assert not await save_answers(store, number, "b", rows, 1.0)
+    assert ((await one(store, number)).judged, (await one(store, number)).judging_s) == (2, 1.0)
 
 
 async def test_labelled_samples_are_chosen_evenly(store, pair, start) -> None:

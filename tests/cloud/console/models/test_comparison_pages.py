@@ -33,7 +33,7 @@ async def compare(console: RunningConsole) -> tuple[int, str]:
         waiting = await next_samples(connection, claimed.number, 4)
     answers = [Answer(1e-6, Decision.ANOMALOUS, 12.0), Answer(0.5, Decision.NORMAL, 20.0)]
     rows = [(item.number, answers[0], answers[place == 0]) for place, item in enumerate(waiting)]
-    await save_answers(fleet.store, claimed.number, rows, 8.0)
+    await save_answers(fleet.store, claimed.number, "a", rows, 8.0)
     return claimed.number, str(waiting[0].sample_id)
 
 
