@@ -8,9 +8,10 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
-from sqlalchemy import Delete, delete, select, tuple_
+from sqlalchemy import ColumnElement, Delete, Table, delete, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
@@ -93,16 +94,22 @@ async def count_verdicts(store: Store, *, now_s: float | None = None) -> int:
 
 
 async def forget_old(store: Store, now_s: float) -> None:
-    """Delete counts that are older than KEPT_DAYS. Raises StorageError."""
+    """Delete counts, and states of token buckets, that are older than KEPT_DAYS. Raises StorageError.
+
+    A bucket of that age counts as full, and a new one begins full.
+    """
     before = int(now_s // DAY_S) - KEPT_DAYS
-    for table in (replay_days, replay_budgets):
-        keys = list(table.primary_key)
+    for table, is_old in (
+        (replay_days, replay_days.c.day < before),
+        (replay_budgets, replay_budgets.c.day < before),
+        (replay_buckets, replay_buckets.c.at_s < before * DAY_S),
+    ):
+        await in_chunks(store, partial(_deletion, table, is_old))
 
-        def old(rows: int, table: Any = table, keys: Any = keys) -> Delete:
-            found = select(*keys).where(table.c.day < before).limit(rows)
-            return delete(table).where(tuple_(*keys).in_(found))
 
-        await in_chunks(store, old)
+def _deletion(table: Table, condition: ColumnElement[bool], rows: int) -> Delete:
+    keys = list(table.primary_key)
+    return delete(table).where(tuple_(*keys).in_(select(*keys).where(condition).limit(rows)))
 
 
 async def _progress(connection: AsyncConnection, now_s: float) -> tuple[float, int]:

@@ -21,7 +21,14 @@ from cloud.store.replay.kept import KeptWeeks
 from cloud.store.replay.outcomes import note_outcomes
 from cloud.store.replay.reading import read_week
 from cloud.store.review.builder import build_items
-from cloud.store.schema import devices, group_changes, heartbeat_history, replay_budgets, replay_days
+from cloud.store.schema import (
+    devices,
+    group_changes,
+    heartbeat_history,
+    replay_buckets,
+    replay_budgets,
+    replay_days,
+)
 from cloud.thresholds.cells import BINS, ROUTES, SAMPLES, add_packed, bins_of, empty_histogram, unpack_bank
 from cloud.thresholds.figures import Trust
 from cloud.thresholds.forecast import forecast_of
@@ -302,10 +309,15 @@ async def test_counts_of_a_removed_device_and_old_ones_go(store) -> None:
     assert (await histogram_of(store)).sum() > 0
     await forget_old(store, LATER_S + builder.KEPT_DAYS * 86_400)
     assert (await histogram_of(store)).sum() > 0
+
+    async def rows() -> list[int]:
+        async with store.reading() as connection:
+            tables = (replay_days, replay_budgets, replay_buckets)
+            return [len((await connection.execute(select(table))).all()) for table in tables]
+
+    assert await rows() == [1, 1, 1]
     await forget_old(store, LATER_S + (builder.KEPT_DAYS + 2) * 86_400)
-    async with store.reading() as connection:
-        for table in (replay_days, replay_budgets):
-            assert (await connection.execute(select(table))).first() is None
+    assert await rows() == [0, 0, 0]
 
 
 async def test_the_history_gets_what_came_in_the_day_after_a_change(store) -> None:
