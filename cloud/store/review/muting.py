@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.review.grouping import Asking
@@ -149,19 +149,17 @@ class MuteReader:
     """Active mutes of a store; they are read again after one was made, ended or resumed by any process."""
 
     def __init__(self) -> None:
-        self._state: tuple[int, int, float] | None = None
+        self._numbers: set[int] = set()
         self._index = MuteIndex(())
 
     async def active(self, connection: AsyncConnection, now_s: float) -> MuteIndex:
-        """Return the mutes that are active now."""
-        ended_at_s = mutes.c.ended_at_s
-        state = select(func.coalesce(func.max(mutes.c.number), 0), func.count(ended_at_s), func.max(ended_at_s))
-        last, ended, last_end_s = (await connection.execute(state)).one()
-        if (found := (int(last), int(ended), float(last_end_s or 0.0))) != self._state:
-            query = select(mutes).where(ended_at_s.is_(None), mutes.c.expires_at_s > now_s)
-            rows = (await connection.execute(query)).mappings()
+        """Return the mutes that are active now; of those that are known already only the numbers are read."""
+        is_active = (mutes.c.ended_at_s.is_(None), mutes.c.expires_at_s > now_s)
+        numbers = set((await connection.execute(select(mutes.c.number).where(*is_active))).scalars())
+        if numbers != self._numbers:
+            rows = (await connection.execute(select(mutes).where(*is_active))).mappings()
             self._index = MuteIndex(ActiveMute(row["number"], pattern_of_row(row), row["expires_at_s"]) for row in rows)
-            self._state = found
+            self._numbers = numbers
         return self._index.at(now_s)
 
 

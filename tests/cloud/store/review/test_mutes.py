@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -40,7 +41,9 @@ from cloud.store.review.signature import Signature, likeness, map_vector, share_
 from cloud.store.schema import devices, mutes, review_items
 from shared.modality import Modality
 from shared.samples import Decision
+from tests.cloud.store.backends import only_sqlite
 from tests.cloud.store.review.judged import START_S, Judged, judge
+from tests.cloud.store.test_queries import plans_of
 
 ADA = Decider("ada", "account:ada")
 HOT = (("temperature", 0.9), ("speed", 0.1))
@@ -171,6 +174,17 @@ async def test_a_mute_of_another_process_acts_in_the_next_run(store, location):
         await end_mute(console, 1, ADA)
     await judge(store, hot(2000))
     assert (await build_items(store, mute_reader=reader)).hidden == 0
+
+
+@only_sqlite
+async def test_mutes_that_are_over_are_not_read(store):
+    await called_false(store, hot(0))
+    await make_mute(store, SOURCE, ADA)
+    async with store.reading() as connection:
+        plans = await plans_of(connection, partial(MuteReader().active, connection, time.time()))
+    assert {step for steps in plans.values() for step in steps} == {
+        "SEARCH mutes USING INDEX ix_mutes_expires_at_s (expires_at_s>?)"
+    }
 
 
 class Sink:
