@@ -106,9 +106,9 @@ async def decide(store: Store, wanted: NewDecision, by: Decider) -> list[StoredD
     items = sorted(wanted.seen)
     async with store.writing() as connection:
         if earlier := await _earlier(connection, by):
-            given = (wanted.decision, wanted.note, folded(wanted.defect_class), None)
-            if [row.item for row in earlier] != items or any(
-                (row.decision, row.note, folded(row.defect_class), row.undoes) != given for row in earlier
+            given = (wanted.decision, wanted.note, folded(wanted.defect_class), by.author, None)
+            if {row.item: row.before for row in earlier} != wanted.seen or any(
+                (row.decision, row.note, folded(row.defect_class), row.author, row.undoes) != given for row in earlier
             ):
                 raise KeyReusedError(f"Key {by.client_key!r} stored another decision before: use a new key for each.")
             return earlier
@@ -132,7 +132,8 @@ async def undo(store: Store, numbers: Sequence[int], by: Decider) -> list[Stored
     """
     async with store.writing() as connection:
         if earlier := await _earlier(connection, by):
-            if sorted(row.undoes or 0 for row in earlier) != sorted(numbers):
+            is_same = sorted(row.undoes or 0 for row in earlier) == sorted(numbers)
+            if not is_same or any(row.author != by.author for row in earlier):
                 raise KeyReusedError(f"Key {by.client_key!r} stored another decision before: use a new key for each.")
             return earlier
         taken = await _rows_by_number(connection, numbers)

@@ -1,6 +1,7 @@
 """Decisions on review items: labels of all verdicts, undo, conflicts, repeated requests, marks, on both back ends."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import select
@@ -112,14 +113,18 @@ async def test_a_repeated_request_stores_nothing_and_a_key_is_of_one_request(sto
     keyed = Decider("ada", "account:ada", client_key="k1")
     first = await decide(store, NewDecision(Label.REAL, {1: 0}), keyed)
     assert await decide(store, NewDecision(Label.REAL, {1: 0}), keyed) == first
-    for other in (NewDecision(Label.UNSURE, {1: 0}), NewDecision(Label.REAL, {2: 0})):
+    others = ({"decision": Label.UNSURE}, {"seen": {2: 0}}, {"seen": {1: 7}}, {"note": "x"}, {"defect_class": "dent"})
+    for other in others:
         with pytest.raises(KeyReusedError):
-            await decide(store, other, keyed)
+            await decide(store, replace(NewDecision(Label.REAL, {1: 0}), **other), keyed)
+    with pytest.raises(KeyReusedError):
+        await decide(store, NewDecision(Label.REAL, {1: 0}), replace(keyed, author="eve"))
     undone = Decider("ada", "account:ada", client_key="k2")
     taken = await undo(store, [first[0].number], undone)
     assert await undo(store, [first[0].number], undone) == taken
-    with pytest.raises(KeyReusedError):
-        await undo(store, [taken[0].number], undone)
+    for numbers, by in (([taken[0].number], undone), ([first[0].number], replace(undone, author="eve"))):
+        with pytest.raises(KeyReusedError):
+            await undo(store, numbers, by)
 
 
 async def test_what_cannot_be_decided_stores_nothing(store, monkeypatch):
