@@ -36,7 +36,7 @@ SHOWN_NAMES = 5
 
 
 def examine(settings: CloudSettings, *, deep: bool = False) -> list[Check]:
-    """Return the results of all checks; nothing of the service is changed.
+    """Return the results of all checks; a probe object in the payload store is written and removed, nothing else.
 
     `deep` compares all rows with the payload store, not a sample of them.
     """

@@ -78,7 +78,10 @@ def restore(
 
 
 def doctor(config: Config = None, json_path: JsonOption = None, deep: DeepOption = False) -> None:
-    """Check store, payloads, bundles, keys, clocks and disk of a service, which may run, and change nothing."""
+    """Check store, payloads, bundles, keys, clocks and disk of a service, which may run.
+
+    A probe object in the payload store, doctor-*, is written and removed; nothing else changes.
+    """
     from cloud.service.checks import FAILED
     from cloud.service.data_dir import start_wait_s, wait_for_store
     from cloud.service.doctor import examine

@@ -50,7 +50,7 @@ async def _without_objects(store: Store) -> Check:
 
 
 def _probe(objects: Objects) -> str:
-    """Write, read and remove an object; return how long that took. Blocking. Raises StorageError."""
+    """Write, read and remove an object; return its name and how long that took. Blocking. Raises StorageError."""
     name, data, started_s = f"doctor-{secrets.token_hex(8)}", secrets.token_bytes(PROBE_BYTES), time.perf_counter()
     objects.write(name, data)
     try:
@@ -58,9 +58,9 @@ def _probe(objects: Objects) -> str:
     finally:
         objects.remove([name])
     if found != data:
-        raise StorageError(f"{objects.url}: returned other bytes than were written. Check the disk or the bucket.")
+        raise StorageError(f"{objects.url}: {name} had other bytes than were written. Check the disk or the bucket.")
     took_ms = 1000 * (time.perf_counter() - started_s)
-    return f"{objects.url}: an object was written, read and removed in {took_ms:.0f} ms"
+    return f"{objects.url}: the probe object {name} was written, read and removed in {took_ms:.0f} ms"
 
 
 def _findings(audit: SegmentAudit, objects: Objects, deep: bool) -> list[Check]:

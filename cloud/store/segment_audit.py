@@ -22,7 +22,6 @@ from cloud.store.segments import (
     PLACE_COLUMNS,
     LostValue,
     SegmentPlace,
-    new_segment_id,
     place_of,
     places_from_bytes,
     segment_name,
@@ -117,7 +116,7 @@ async def _every_id(store: Store) -> AsyncIterator[Sequence[bytes]]:
 
 
 async def _sampled_ids(store: Store, chance: random.Random) -> AsyncIterator[Sequence[bytes]]:
-    """Yield the ids of segments with rows at random times."""
+    """Yield the ids of segments with rows at random times between the first and the last one, by their own clock."""
     found = set[bytes]()
     async with store.reading() as connection:
         for table in _TABLES:
@@ -125,12 +124,13 @@ async def _sampled_ids(store: Store, chance: random.Random) -> AsyncIterator[Seq
             first = (await connection.execute(_first_from(table, b""))).scalar()
             if first is None:
                 continue
-            start_ms, now_ms = int(1000 * written_at_s(first)), int(1000 * written_at_s(new_segment_id()))
+            newest = select(column).where(column.is_not(None)).order_by(column.desc()).limit(1)
+            last = (await connection.execute(newest)).scalar_one()
+            start_ms, end_ms = (round(1000 * written_at_s(each)) for each in (first, last))
             for _ in range(SAMPLED_SEGMENTS // len(_TABLES)):
-                point = chance.randint(start_ms, now_ms).to_bytes(6, "big")
+                point = chance.randint(start_ms, end_ms).to_bytes(6, "big")
                 found.add((await connection.execute(_first_from(table, point))).scalar() or first)
-            last = select(column).where(column.is_not(None)).order_by(column.desc()).limit(1)
-            found.add((await connection.execute(last)).scalar_one())
+            found |= {first, last}
     for some in slices(sorted(found)):
         yield some
 

@@ -2,6 +2,9 @@
 
 import errno
 import os
+import random
+import re
+import time
 
 import pytest
 from sqlalchemy import insert
@@ -53,7 +56,7 @@ async def test_a_store_without_faults_is_said_to_be_so_with_figures(store, deep)
     before = await segment_names(store)
     probe, segments = await checked(store, deep)
     assert (probe.state, segments.state) == (OK, OK)
-    assert "an object was written, read and removed in" in probe.detail
+    assert re.search(r": the probe object doctor-[0-9a-f]{16} was written, read and removed in \d+ ms$", probe.detail)
     assert "2 segments of rows and 1 folders compared" in segments.detail
     assert ("--deep" in segments.detail) is not deep
     objects = await store.segments.objects()
@@ -103,6 +106,16 @@ async def test_all_segments_are_compared_in_pages(store, monkeypatch):
     (await store.segments.objects()).remove(names[3:])
     ((_, detail),) = await found(store)
     assert detail.startswith("2 segments with 2 payloads")
+
+
+@only_sqlite
+async def test_a_sample_of_segments_is_compared_after_the_clock_went_back(store, monkeypatch):
+    names = [await add(store, 20 * KIB) for _ in range(2)]
+    await unpack_next(store, 1000)
+    day_before_s = time.time() - 86_400
+    monkeypatch.setattr(time, "time", lambda: day_before_s)
+    audit = await segment_audit.audit_segments(store, everything=False, chance=random.Random(0))
+    assert (audit.segments, audit.missing.segments) == (len(names), 0)
 
 
 @only_sqlite
