@@ -274,6 +274,10 @@ async def test_an_account_moves_devices_of_its_sites_only(store, monkeypatch) ->
     assert undone is not None, "the undo of the others is not used up"
     assert (undone.moved, undone.skipped) == (("one",), ("two",))
     assert await undo_move(store, move.number, ADA) is None
+    for site in ("dock", "hull"):  # away from their site, and to it from another one
+        crossing = await move_devices(store, ["two"], Place(site), ADA)
+        assert await undo_move(store, crossing.number, hull) is None
+        assert (await places(store))["two"] == (site, "default")
     foreign = await move_devices(store, ["one"], Place(group="y"), ADA)
     assert await undo_move(store, foreign.number, hull) is None
     assert (await move_devices(store, Matching(FleetQuery(), 0.0, 1), Place(group="z"), hull)).moved == ("two",)
