@@ -52,10 +52,13 @@ class TrainingJobSettings(Settings):
         default=20 * GIB, ge=1, title="All uploads", description="largest number of bytes of all uploads"
     )
     free_bytes: int = Field(
-        default=GIB, ge=0, title="Free disk", description="free bytes of the disk below which uploads are refused"
+        default=GIB, ge=0, title="Free disk", description="free bytes of the disk that uploads and unpacking leave"
     )
     uploads_hours: float = Field(
-        default=24.0, gt=0, title="Unused uploads", description="hours until an upload without a job is deleted"
+        default=24.0,
+        gt=0,
+        title="Unused uploads",
+        description="hours without a change until an upload without a job is deleted",
     )
     kept_days: float = Field(
         default=30.0, gt=0, title="Jobs kept", description="days until a job that is over is deleted with its files"

@@ -12,8 +12,17 @@ import numpy as np
 
 from cloud.job_process.limits import limit_resources, lower_priority
 from cloud.jobs.archives import unpack
-from cloud.jobs.messages import Column, Inspection, InspectionStart
+from cloud.jobs.messages import (
+    HEAD_COLUMNS,
+    HEAD_ROWS,
+    MAX_CELL,
+    MAX_PREVIEWS,
+    Column,
+    Inspection,
+    InspectionStart,
+)
 from cloud.jobs.minimum import shortage
+from cloud.jobs.options import MAX_COLUMNS
 from shared.errors import DataError, VedetteError
 from shared.images import announced_size, decode_values, encode_jpeg, is_image_file, resize
 from shared.modality import Modality
@@ -26,8 +35,7 @@ if TYPE_CHECKING:
 
 NICENESS, CPU_S, MEMORY_BYTES = 5, 600, 6 * 2**30
 TABLE_SUFFIXES = (".csv", ".csv.gz", ".parquet", ".npz")
-HEAD_ROWS, HEAD_COLUMNS, MAX_COLUMNS, MAX_CELL = 5, 64, 512, 40
-PREVIEWS, PREVIEW_SIDE = 12, 160
+PREVIEW_SIDE = 160
 
 
 def inspect(start: InspectionStart) -> Inspection:
@@ -35,7 +43,9 @@ def inspect(start: InspectionStart) -> Inspection:
     root = start.files
     files = _files_below(root)
     if len(files) == 1 and files[0].suffix.lower() == ".zip":
-        unpack(files[0], start.content, max_files=start.max_files, max_bytes=start.max_bytes)
+        unpack(
+            files[0], start.content, max_files=start.max_files, max_bytes=start.max_bytes, free_bytes=start.free_bytes
+        )
         root = start.content
         files = _files_below(root)
     tables = [path for path in files if path.name.lower().endswith(TABLE_SUFFIXES)]
@@ -142,7 +152,7 @@ def _images(folder: Path, images: list[Path], start: InspectionStart, base: Path
     labels = found.test_labels if found.test_labels is not None else np.zeros(0, dtype=np.bool_)
     start.previews.mkdir(parents=True)
     previews, unreadable = [], 0
-    chosen = [*found.good[: PREVIEWS - 4], *_anomalous(found.test, labels)[:4]]
+    chosen = [*found.good[: MAX_PREVIEWS - 4], *_anomalous(found.test, labels)[:4]]
     for number, path in enumerate(chosen):
         try:
             values = decode_values(path.read_bytes(), origin=path.name)

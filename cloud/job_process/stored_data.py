@@ -48,6 +48,7 @@ def read_stored(start: TrainingStart, progress: Callable[[float], None]) -> Stor
 async def _read(start: TrainingStart, progress: Callable[[float], None]) -> StoredData:
     selection = start.data.stored
     assert selection is not None
+    assert start.location is not None
     since_s = time.time() - selection.days * 86_400
     async with open_store(start.location) as store:
         async with store.reading() as connection:

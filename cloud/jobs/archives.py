@@ -1,5 +1,6 @@
 """Unpacking of uploaded ZIP archives: bounded in files and bytes, with plain names, without links."""
 
+import shutil
 import stat
 import struct
 import zipfile
@@ -17,11 +18,11 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SKIPPED = ("__MACOSX", ".DS_Store", "Thumbs.db", "desktop.ini")
 
 
-def unpack(archive: Path, folder: Path, *, max_files: int, max_bytes: int) -> int:
+def unpack(archive: Path, folder: Path, *, max_files: int, max_bytes: int, free_bytes: int = 0) -> int:
     """Unpack an archive into a new folder and return the number of files.
 
     Raises DataError for an archive that is damaged or encrypted, has too many files or bytes, or holds a link or a path
-    outside its folder. Nothing is read beyond the limits.
+    outside its folder. Nothing is read beyond the limits. At least `free_bytes` of the disk stay free.
     """
     _check_directory(archive, max_files)
     count = total = 0
@@ -34,7 +35,7 @@ def unpack(archive: Path, folder: Path, *, max_files: int, max_bytes: int) -> in
                 _check_entry(archive, entry)
                 target = folder.joinpath(*clean_path(entry.filename))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                total = _write(opened, entry, target, total, max_bytes)
+                total = _write(opened, entry, target, total, max_bytes, free_bytes)
                 count += 1
     # zipfile raises NotImplementedError for a version or a method that it does not know, RuntimeError for a password.
     except (zipfile.BadZipFile, struct.error, NotImplementedError, RuntimeError, EOFError, ValueError) as error:
@@ -44,7 +45,9 @@ def unpack(archive: Path, folder: Path, *, max_files: int, max_bytes: int) -> in
     return count
 
 
-def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, total: int, max_bytes: int) -> int:
+def _write(
+    opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, total: int, max_bytes: int, free_bytes: int
+) -> int:
     """Write one file and return the bytes unpacked so far; counts what really comes out, not what is announced."""
     try:
         with opened.open(entry) as source, target.open("xb") as output:
@@ -55,6 +58,8 @@ def _write(opened: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, total:
                         f"{opened.filename and Path(opened.filename).name}: unpacks to more than {max_bytes} bytes "
                         "(training.upload_bytes). Upload less."
                     )
+                if shutil.disk_usage(target.parent).free - len(chunk) < free_bytes:
+                    raise DataError("The disk of the service is nearly full (training.free_bytes).")
                 output.write(chunk)
     except FileExistsError:
         raise DataError(f"{entry.filename[:80]!r}: two files of the archive have this name. Rename one.") from None

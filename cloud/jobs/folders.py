@@ -1,5 +1,7 @@
 """Folders of training jobs on the disk of the service."""
 
+import contextlib
+import os
 import secrets
 import shutil
 from pathlib import Path
@@ -28,3 +30,13 @@ class JobFolders:
     def known_jobs(self) -> list[str]:
         """Return the ids of jobs that have files. Blocking."""
         return sorted(path.name for path in self._jobs.iterdir()) if self._jobs.is_dir() else []
+
+
+def newest_change_s(folder: Path) -> float:
+    """Return the time of the newest change of a folder and of everything below it; 0 if it is gone. Blocking."""
+    newest_s = 0.0
+    for place, _, names in os.walk(folder):
+        for path in (place, *(os.path.join(place, name) for name in names)):
+            with contextlib.suppress(OSError):
+                newest_s = max(newest_s, os.lstat(path).st_mtime)
+    return newest_s

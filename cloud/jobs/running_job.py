@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cloud.jobs.child import kill_child, resident_bytes, start_child
+from cloud.jobs.child import end_child, resident_bytes, start_child
 from cloud.jobs.messages import MAX_LINE_BYTES, Finished, Logged, Progressed, Refused, TrainingStart, parsed
 from cloud.store.training_jobs import MAX_LOG_LINES, JobProgress
 from shared.files import write_durably
@@ -52,11 +52,10 @@ class RunningJob:
         """Add a line to the log."""
         self._log.append((time.time(), text))
 
-    def kill(self) -> None:
-        """End the process at once. Blocking for a moment."""
+    async def kill(self) -> None:
+        """Kill the process at once, and wait for its end."""
         if self._process is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                kill_child(self._process)
+            await end_child(self._process)
 
     async def run(self) -> JobEnd:
         """Run the process to its end. Raises OSError if it cannot be started; a cancellation ends it."""
@@ -68,7 +67,12 @@ class RunningJob:
             try:
                 arguments = [str(folder / START_FILE), str(writing)]
                 self._process = start_child(
-                    "train", arguments, output=output, pass_fds=(writing,), cores=self._start.cores
+                    "train",
+                    arguments,
+                    output=output,
+                    pass_fds=(writing,),
+                    cores=self._start.cores,
+                    opens_store=self._start.location is not None,
                 )
             finally:
                 os.close(writing)
@@ -76,7 +80,7 @@ class RunningJob:
                 end = await self._follow(pipe)
                 code = await asyncio.to_thread(self._process.wait)
             finally:
-                self.kill()
+                await self.kill()
         return end or JobEnd(crash=_crash_of(code, folder / OUTPUT_FILE))
 
     async def _follow(self, pipe: Any) -> JobEnd | None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from cloud.jobs.desk import TrainingCounts, TrainingDesk
 from cloud.jobs.options import ID_PATTERN, NAME_PATTERN, JobData, JobOptions, JobRequest, StoredSelection
 from cloud.jobs.publishing import PublicationRequest, publish
+from cloud.jobs.uploads import UploadError
 from cloud.moments import rfc3339
 from cloud.rest.access import Caller, caller_of, needs
 from cloud.rest.pages import CursorText, Name, Size, next_cursor, page, read_cursor
@@ -190,7 +191,7 @@ def job_problems() -> Iterator[None]:
         yield
     except SettingsError as error:
         raise DataError(str(error)) from None
-    except JobRefusedError as error:
+    except (JobRefusedError, UploadError) as error:
         raise Problem(409, "job-refused", str(error)) from None
     except (BundleError, CertificateError) as error:
         raise Problem(409, "bundle-refused", str(error)) from None

@@ -51,13 +51,13 @@ def upload_routes(desk: TrainingDesk | None) -> APIRouter:
         """Make an empty upload, which its maker alone sees."""
         here = _here(desk)
         with upload_problems():
-            return _item(here, await here.new_upload(caller_of(request).actor))
+            return await _item(here, await here.new_upload(caller_of(request).actor))
 
     @router.get("/training/uploads/{upload_id}", response_model=UploadItem, **needs(Scope.TRAINING_WRITE, 404, 409))
     async def show_upload(request: Request, upload_id: UploadId) -> dict[str, Any]:
         """Return an upload of the caller."""
         here = _here(desk)
-        return _item(here, await _own(here, request, upload_id))
+        return await _item(here, await _own(here, request, upload_id))
 
     @router.delete("/training/uploads/{upload_id}", status_code=204, **needs(Scope.TRAINING_WRITE, 404, 409))
     async def delete_upload(request: Request, upload_id: UploadId) -> None:
@@ -82,7 +82,7 @@ def _add_inspection(router: APIRouter, desk: TrainingDesk | None) -> None:
         here = _here(desk)
         facts = await _own(here, request, upload_id)
         with upload_problems():
-            return _item(here, await here.inspect(facts))
+            return await _item(here, await here.inspect(facts))
 
     @router.get(
         "/training/uploads/{upload_id}/previews/{name}",
@@ -112,7 +112,7 @@ def _add_files(router: APIRouter, desk: TrainingDesk | None) -> None:
                 await here.uploads.receive(facts, name, request.stream())
             except ClientDisconnect:
                 raise Problem(400, "cut-off", "The file was cut off: send it again.") from None
-        return _item(here, await _own(here, request, upload_id))
+        return await _item(here, await _own(here, request, upload_id))
 
 
 @contextlib.contextmanager
@@ -141,8 +141,8 @@ async def _own(desk: TrainingDesk, request: Request, upload_id: str) -> UploadFa
     return facts
 
 
-def _item(desk: TrainingDesk, facts: UploadFacts) -> dict[str, Any]:
-    size_bytes, files = desk.uploads.size(facts.upload_id)
+async def _item(desk: TrainingDesk, facts: UploadFacts) -> dict[str, Any]:
+    size_bytes, files = await desk.uploads.size(facts.upload_id)
     return {
         "upload_id": facts.upload_id,
         "created_at": rfc3339(facts.created_at_s),

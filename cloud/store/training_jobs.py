@@ -21,7 +21,7 @@ from cloud.store.engine import Store
 from cloud.store.schema import training_jobs
 from shared.errors import DataError
 
-CLAIM_S = 10.0
+CLAIM_S = 30.0  # longer than a store that is locked keeps a renewal waiting
 MAX_WAITING = 20  # jobs that wait or run
 MAX_LOG_LINES, MAX_LINE_CHARACTERS, MAX_REASON_CHARACTERS = 300, 400, 1024
 

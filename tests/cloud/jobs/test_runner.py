@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -44,10 +45,20 @@ async def test_data_that_cannot_be_trained_on_fails_with_the_reason_and_without_
     assert [text for _, text in failed.log][:1] == ["attempt 1 of 2 begins"]
 
 
-async def test_a_cancelled_job_ends_within_seconds_with_its_process(workshop: Workshop) -> None:
+async def test_a_cancelled_job_ends_within_seconds_with_its_process_that_had_no_secret(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VEDETTE_STORE_URL", "postgresql://vedette:s3cret@db/vedette")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s3cret")
     job = await workshop.start(await workshop.upload())
     async with workshop.run():
         pid = await begun(workshop, job)
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+        assert b"PATH=" in environment
+        assert b"VEDETTE_" not in environment
+        assert b"s3cret" not in environment
+        start = Path(Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[4].decode())
+        assert json.loads(start.read_bytes())["location"] is None, "files of an upload need no store"
         began_s = time.monotonic()
         await cancel_job(workshop.desk.writing, job.job_id, OWNER)
         cancelled = await workshop.until(job.job_id, lambda job: job.state.is_over, 10.0)
@@ -92,6 +103,14 @@ async def test_old_jobs_go_with_their_files_and_what_belongs_to_none(workshop: W
     folders = workshop.desk.folders
     for name in (job.job_id, "stray"):
         folders.attempt(name, 1).mkdir(parents=True)
+    (attempt,) = folders.job("stray").iterdir()
+    written = attempt / "bundle.vedette"
+    written.touch()
+    for path in (attempt, folders.job("stray")):
+        os.utime(path, (1, 1))
+    await workshop.runner.clean()
+    assert folders.known_jobs() == sorted([job.job_id, "stray"]), "a file in it is new"
+    os.utime(written, (1, 1))
     await workshop.runner.clean()
     assert folders.known_jobs() == [job.job_id]
     async with workshop.desk.writing.writing() as connection:

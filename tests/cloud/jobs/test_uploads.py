@@ -1,6 +1,7 @@
 """Uploads of strangers: names, archives and sizes that must not leave their folder, fill the disk or hang a process."""
 
 import asyncio
+import json
 import os
 import re
 import stat
@@ -13,9 +14,10 @@ import pytest
 
 from cloud.job_process.inspect_upload import inspect
 from cloud.jobs.archives import unpack
-from cloud.jobs.inspecting import Inspector
+from cloud.jobs.inspecting import Inspector, read_answer
 from cloud.jobs.messages import Inspection, InspectionStart
 from cloud.jobs.names import clean_path
+from cloud.jobs.options import MAX_COLUMNS
 from cloud.jobs.uploads import UploadError, UploadFacts, Uploads
 from cloud.training_settings import TrainingJobSettings
 from shared.errors import DataError
@@ -105,6 +107,13 @@ def test_hostile_archives_are_refused_and_nothing_lies_outside(
     assert sum(path.stat().st_size for path in tmp_path.rglob("*.csv")) <= LIMITS["max_bytes"]
 
 
+def test_an_archive_leaves_the_free_bytes_of_the_disk(tmp_path: Path) -> None:
+    packed = archive(tmp_path / "here.zip", ("a.csv", b"1"))
+    with pytest.raises(DataError, match="nearly full"):
+        unpack(packed, tmp_path / "here", **LIMITS, free_bytes=2**60)
+    assert sum(path.stat().st_size for path in (tmp_path / "here").rglob("*") if path.is_file()) == 0
+
+
 def test_an_archive_of_a_million_files_is_refused_without_reading_its_list(tmp_path: Path) -> None:
     path = tmp_path / "many.zip"
     entry = struct.pack("<IHHHHHHIIIHHHHHII", 0x02014B50, 20, 20, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0) + b"a"
@@ -145,9 +154,9 @@ async def test_files_are_streamed_counted_and_bounded(tmp_path: Path) -> None:
     uploads = Uploads(tmp_path, settings)
     facts = await uploads.create(OWNER)
     assert await uploads.receive(facts, "a/x.csv", chunks(b"x" * 300, b"y" * 300)) == 600
-    assert uploads.size(facts.upload_id) == (600, 1)
+    assert await uploads.size(facts.upload_id) == (600, 1)
     await uploads.receive(facts, "a/x.csv", chunks(b"z"))  # replaces it
-    assert uploads.size(facts.upload_id) == (1, 1)
+    assert await uploads.size(facts.upload_id) == (1, 1)
     with pytest.raises(UploadError, match="more than 1000 bytes") as refused:
         await uploads.receive(facts, "b.csv", chunks(*[b"x" * 300] * 5))
     assert refused.value.is_full
@@ -155,13 +164,13 @@ async def test_files_are_streamed_counted_and_bounded(tmp_path: Path) -> None:
         await uploads.receive(facts, "a/x.csv/y.csv", chunks(b"1"))
     with pytest.raises(UploadError, match="not a path"):
         await uploads.receive(facts, "../../x.csv", chunks(b"1"))
-    assert uploads.size(facts.upload_id) == (1, 1)
+    assert await uploads.size(facts.upload_id) == (1, 1)
     for name in ("b.csv", "c.csv"):
         await uploads.receive(facts, name, chunks(b"1"))
     with pytest.raises(UploadError, match="More than 3 files"):
         await uploads.receive(facts, "d.csv", chunks(b"1"))
     fresh = Uploads(tmp_path, settings)  # after a restart
-    assert fresh.size(facts.upload_id)[1] == 3
+    assert (await fresh.size(facts.upload_id))[1] == 3
     assert await fresh.find(facts.upload_id, "account:ben") is None, "another's upload"
     await fresh.seal(facts)
     sealed = await fresh.find(facts.upload_id, OWNER)
@@ -185,7 +194,7 @@ async def test_a_file_that_is_cut_off_or_slow_leaves_nothing(tmp_path: Path) -> 
 
     with pytest.raises(UploadError, match="did not arrive within"):
         await uploads.receive(facts, "x.csv", endless())
-    assert uploads.size(facts.upload_id) == (0, 0)
+    assert await uploads.size(facts.upload_id) == (0, 0)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["upload.json"]
 
 
@@ -196,7 +205,7 @@ async def test_a_full_disk_refuses_uploads_and_keeps_what_is_there(tmp_path: Pat
     with pytest.raises(UploadError, match="all_uploads_bytes") as refused:
         await uploads.receive(facts, "y.csv", chunks(b"x" * 200))
     assert refused.value.is_full
-    assert uploads.size(facts.upload_id) == (400, 1)
+    assert await uploads.size(facts.upload_id) == (400, 1)
     full = Uploads(tmp_path, TrainingJobSettings(free_bytes=2**60))
     with pytest.raises(UploadError, match="nearly full"):
         await full.receive(facts, "y.csv", chunks(b"x"))
@@ -204,18 +213,104 @@ async def test_a_full_disk_refuses_uploads_and_keeps_what_is_there(tmp_path: Pat
         await full.create(OWNER)
 
 
-async def test_unused_uploads_end_and_used_ones_stay(tmp_path: Path) -> None:
-    uploads = Uploads(tmp_path, TrainingJobSettings(uploads_hours=1e-9, free_bytes=0))
-    used, unused = await uploads.create(OWNER), await uploads.create(OWNER)
-    assert await uploads.remove_old({used.upload_id}) == [unused.upload_id]
-    assert [facts.upload_id for facts in await uploads.known()] == [used.upload_id]
+def make_old(folder: Path) -> None:
+    """Set the times of a folder and of all below it to the year 1970."""
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (1, 1))
+
+
+async def test_unused_uploads_end_an_age_after_their_newest_change_and_used_ones_stay(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, TrainingJobSettings(uploads_hours=1, free_bytes=0))
+    used, unused, changed = [await uploads.create(OWNER) for _ in range(3)]
+    await uploads.receive(changed, "line/x.csv", chunks(b"x"))
+    make_old(tmp_path)
+    os.utime(uploads.path(changed.upload_id) / "files" / "line" / "x.csv")
+    stray = tmp_path / ("0" * 16)
+    stray.mkdir()
+    make_old(stray)
+    assert set(await uploads.remove_old({used.upload_id})) == {unused.upload_id, stray.name}
+    assert {facts.upload_id for facts in await uploads.known()} == {used.upload_id, changed.upload_id}
+
+
+async def test_an_upload_is_inspected_sealed_and_changed_one_after_the_other(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, TrainingJobSettings(free_bytes=0))
+    empty = await uploads.create(OWNER)
+    arrived, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> AsyncIterator[bytes]:
+        yield b"a,b\n"
+        arrived.set()
+        await goes_on.wait()
+        yield b"1,2\n"
+
+    writer = asyncio.create_task(uploads.receive(empty, "x.csv", slow()))
+    await arrived.wait()
+    with pytest.raises(UploadError, match="still arrive"):
+        await uploads.seal(empty)
+    with pytest.raises(UploadError, match="still arrive"):
+        async with uploads.inspecting(empty, 1):
+            pass
+    await asyncio.gather(*(uploads.receive(empty, "y.csv", chunks(b"12")) for _ in range(3)))
+    assert (await uploads.size(empty.upload_id))[1] == 1, "one name is one file"
+    goes_on.set()
+    await writer
+    async with uploads.inspecting(empty, 1):
+        for refused in (uploads.receive(empty, "z.csv", chunks(b"1")), uploads.seal(empty)):
+            with pytest.raises(UploadError, match="inspected"):
+                await refused
+        inspected = await uploads.save_inspection(empty, Inspection(modality="tabular", data="files/x.csv"))
+    await uploads.receive(empty, "z.csv", chunks(b"1"))
+    with pytest.raises(UploadError, match="has changed"):
+        await uploads.seal(inspected)
+    inspected = await uploads.save_inspection(empty, Inspection(modality="tabular", data="files/x.csv"))
+    await uploads.seal(inspected)
+    with pytest.raises(UploadError, match="does not change any more"):
+        async with uploads.inspecting(inspected, 1):
+            pass
+    with pytest.raises(UploadError, match="does not change any more"):
+        await uploads.receive(empty, "v.csv", chunks(b"1"))
+    stored = await uploads.find(empty.upload_id, OWNER)
+    assert stored is not None
+    assert stored.sealed
+    assert stored.inspection is not None
+    assert (await uploads.size(empty.upload_id))[1] == 3
+
+
+async def test_an_upload_that_is_deleted_takes_no_more_and_is_forgotten(tmp_path: Path) -> None:
+    uploads, other = (Uploads(tmp_path, TrainingJobSettings(free_bytes=0)) for _ in range(2))
+    facts, second = await uploads.create(OWNER), await uploads.create(OWNER)
+    await uploads.receive(second, "x.csv", chunks(b"1"))
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"1"
+        await uploads.remove(facts.upload_id)
+        yield b"2"
+
+    with pytest.raises(UploadError, match="was deleted"):
+        await uploads.receive(facts, "x.csv", body())
+    await other.remove(second.upload_id)
+    await uploads.create(OWNER)
+    assert uploads._usage == {}
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+async def test_a_partial_file_is_deleted_once_it_has_no_writer_for_certain(tmp_path: Path) -> None:
+    uploads = Uploads(tmp_path, TrainingJobSettings(free_bytes=0))
+    facts = await uploads.create(OWNER)
+    dead, alive = (uploads.path(facts.upload_id) / f".partial-{name}" for name in ("dead", "alive"))
+    for path in (dead, alive):
+        path.write_bytes(b"x" * 1000)
+    os.utime(dead, (1, 1))
+    size_bytes, files = await Uploads(tmp_path, TrainingJobSettings(free_bytes=0)).size(facts.upload_id)
+    assert (dead.exists(), alive.exists()) == (False, True), "another process may write it"
+    assert (size_bytes, files) == (1000, 0)
 
 
 def start_for(folder: Path, **changes: int) -> InspectionStart:
-    limits = {"max_bytes": 10_000_000, "max_files": 100, "max_pixels": 10_000_000, "parent_pid": os.getpid()} | changes
+    limits = {"max_bytes": 10_000_000, "max_files": 100, "free_bytes": 0, "max_pixels": 10_000_000} | changes
     paths = {name: folder / name for name in ("files", "content", "previews")}
     paths["files"].mkdir(parents=True)
-    return InspectionStart(**paths, **limits)
+    return InspectionStart(**paths, **limits, parent_pid=os.getpid())
 
 
 def rows(count: int, header: str = "time,a,b,label") -> bytes:
@@ -280,3 +375,31 @@ async def _inspected(uploads: Uploads, facts: UploadFacts) -> Inspection:
     inspected = await Inspector(uploads).inspect(facts)
     assert inspected.inspection is not None
     return inspected.inspection
+
+
+async def test_the_answer_of_an_inspection_is_bounded(tmp_path: Path) -> None:
+    start = start_for(tmp_path)
+    names = [f"{index}{'n' * 2000}" for index in range(MAX_COLUMNS)]
+    (start.files / "wide.csv").write_text(f"{','.join(names)}\n" + f"{','.join('1' * MAX_COLUMNS)}\n" * 3)
+    found = inspect(start)
+    assert {len(column.name) for column in found.columns} == {256}
+    many = found.model_copy(update={"notes": tuple(f"{index} {'x' * 1000}" for index in range(200))})
+    cut = Inspection.model_validate_json(many.model_dump_json())
+    assert len(cut.notes) == 50
+    assert cut.notes[-1] == "151 more notes are left out"
+    assert {len(note) for note in cut.notes[:-1]} == {400}
+    worst = Inspection(
+        columns=tuple({"name": "\0" * 999, "type": "number", "role": "unused"} for _ in range(MAX_COLUMNS)),
+        head=(("\0" * 99,) * 64,) * 5,
+        notes=("\0" * 999,) * 99,
+        problem="\0" * 9999,
+    )
+    answer = tmp_path / "result.json"
+    answer.write_text(worst.model_dump_json())
+    assert read_answer(answer) == worst
+    with answer.open("a") as file:
+        file.write(" " * 2**20)
+    assert read_answer(answer).problem.startswith("The upload cannot be read")
+    for data in ("/etc/passwd", "files/../../x", "upload.json"):
+        answer.write_text(json.dumps({"data": data}))
+        assert read_answer(answer).problem, data
