@@ -28,7 +28,10 @@ export function keepCurrent(selector, address, topic, every_ms, dress = showTime
     if (!wanted || busy || holds() || performance.now() - last_ms < every_ms || !document.querySelector(selector)) return;
     [wanted, busy, last_ms] = [false, true, performance.now()];
     try {
-      put(document.querySelector(selector), await fetchPart(address()), dress);
+      const element = document.querySelector(selector);
+      const fresh = await fetchPart(address());
+      if (holds()) wanted = true; // since the request, such as by an opened dialog, which must not be replaced
+      else put(element, fresh, dress);
       setProblem(selector, "");
     } catch (error) {
       wanted = true;
