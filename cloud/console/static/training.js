@@ -7,6 +7,7 @@ import { keepCurrent } from "./parts.js";
 const API = "/api/v1/training";
 const AT_ONCE = 3; // files that are sent at the same time
 const COUNT_MS = 400; // pause after the last change before samples are counted
+const SYSTEM_FILES = new Set(["thumbs.db", "desktop.ini", "__macosx"]);
 const form = document.querySelector("[data-trains]");
 const isTalking = () => Boolean(document.querySelector("dialog[open]"));
 
@@ -24,6 +25,7 @@ function startForm() {
   const failed = form.querySelector(".v-failed");
   const submit = form.querySelector("[type=submit]");
   let upload = null;
+  let sending = null; // ends the sending and the inspection that run
   let source = "files";
   let timer = 0;
 
@@ -46,6 +48,7 @@ function startForm() {
   discards.addEventListener("click", async () => {
     await discard();
     say("The upload is deleted.");
+    submit.disabled = false;
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -69,61 +72,87 @@ function startForm() {
     failed.hidden = !text;
   }
 
+  const remove = (old) => callApi("DELETE", `${API}/uploads/${old.upload_id}`).catch(() => null);
+
   async function discard() {
-    found.hidden = discards.hidden = true;
+    sending?.abort();
+    sending = null;
+    bar.hidden = found.hidden = discards.hidden = true;
     const old = upload;
     upload = null;
-    if (old) await callApi("DELETE", `${API}/uploads/${old.upload_id}`).catch(() => null);
+    if (old) await remove(old);
   }
 
-  // Send files into a new upload, a few at a time, and look at what they hold.
-  async function send(files) {
+  // Send files into a new upload, a few at a time, and look at what they hold. A later choice ends this one.
+  async function send(chosen) {
+    const discarded = discard();
+    const own = new AbortController();
+    const isOver = () => own.signal.aborted;
+    sending = own;
     submit.disabled = true;
     fail("");
-    await discard();
+    const files = chosen.filter(isPlain);
+    const out = chosen.length - files.length;
+    const left = out ? ` ${out} hidden ${out === 1 ? "file is" : "files are"} left out.` : "";
+    say(left);
+    await discarded;
     try {
-      upload = await callApi("POST", `${API}/uploads`);
-      discards.hidden = false;
-      const total = files.reduce((sum, file) => sum + file.size, 0) || 1;
-      const waiting = [...files];
-      let done = 0;
-      bar.hidden = false;
-      const work = async () => {
-        for (let file = waiting.shift(); file; file = waiting.shift()) {
-          await put(file);
-          done += file.size;
-          bar.value = done / total;
-          say(`${files.length - waiting.length} of ${files.length} files sent, ${(done / 2 ** 20).toFixed(1)} of ${(total / 2 ** 20).toFixed(1)} MiB.`);
-        }
-      };
-      await Promise.all(Array.from({ length: AT_ONCE }, work));
-      say("Looking at the files …");
-      upload = await callApi("POST", `${API}/uploads/${upload.upload_id}/inspection`);
-      say("");
+      if (!files.length) throw new Error("No file is left to send: choose others.");
+      if (isOver()) return;
+      const made = await callApi("POST", `${API}/uploads`);
+      if (isOver()) return void remove(made);
+      upload = made;
+      discards.hidden = bar.hidden = false;
+      await putAll(made, files, left, own.signal);
+      if (isOver()) return;
+      say(`Looking at the files …${left}`);
+      const inspected = await callApi("POST", `${API}/uploads/${made.upload_id}/inspection`);
+      if (isOver()) return;
+      upload = inspected;
+      say(left);
       show(upload.inspection);
       const name = form.elements.name;
       if (!name.value) name.value = nameOf(files[0]);
     } catch (error) {
-      say("");
+      if (isOver()) return;
+      own.abort();
+      say(left);
       fail(error.message);
     }
     bar.hidden = true;
     submit.disabled = false;
   }
 
-  async function put(file) {
-    const path = (file.webkitRelativePath || file.name).split("/").map(encodeURIComponent).join("/");
-    const answer = await fetch(`${API}/uploads/${upload.upload_id}/files/${path}`, {
+  async function putAll(made, files, left, signal) {
+    const total = files.reduce((sum, file) => sum + file.size, 0) || 1;
+    const waiting = [...files];
+    let done = 0;
+    bar.value = 0;
+    const work = async () => {
+      for (let file = waiting.shift(); file && !signal.aborted; file = waiting.shift()) {
+        await put(made, file, signal);
+        if (signal.aborted) return;
+        done += file.size;
+        bar.value = done / total;
+        say(`${files.length - waiting.length} of ${files.length} files sent, ${(done / 2 ** 20).toFixed(1)} of ${(total / 2 ** 20).toFixed(1)} MiB.${left}`);
+      }
+    };
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
+  }
+
+  async function put(made, file, signal) {
+    const answer = await fetch(`${API}/uploads/${made.upload_id}/files/${pathOf(file).split("/").map(encodeURIComponent).join("/")}`, {
       method: "PUT",
       headers: { "X-CSRF-Token": document.body.dataset.csrf ?? "", "Content-Type": "application/octet-stream" },
       body: file,
+      signal,
     }).catch(() => null);
     if (!answer) throw new Error(`${file.name} was cut off: it may be too large. Try again.`);
     if (!answer.ok) throw new Error((await answer.json().catch(() => null))?.detail ?? `The service answered ${answer.status}.`);
   }
 
   function nameOf(file) {
-    const first = (file.webkitRelativePath || file.name).split("/")[0].split(".")[0];
+    const first = pathOf(file).split("/")[0].split(".")[0];
     return first.toLowerCase().replace(/[^a-z0-9_-]+/g, "-").replace(/^[-_]+|[-_]+$/g, "").slice(0, 64);
   }
 
@@ -230,6 +259,15 @@ function startForm() {
     }
     return values;
   }
+}
+
+function pathOf(file) {
+  return file.webkitRelativePath || file.name;
+}
+
+// Whether people made a file; systems put others into a folder, and the service refuses hidden ones.
+function isPlain(file) {
+  return !pathOf(file).split("/").some((part) => part.startsWith(".") || SYSTEM_FILES.has(part.toLowerCase()));
 }
 
 function made(tag, className = "", text = "") {

@@ -1,14 +1,19 @@
 """Training from the page in Chromium: upload, progress, report, and publication to a trial."""
 
+import contextlib
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Error
 
 from cloud.accounts.requests import SESSION_COOKIE
 from cloud.service.main import _make_console
+from cloud.store.api_tokens import Scope, add_api_token, token_text
 from cloud.store.audit import AuditFilter, audit_page
 from cloud.store.registry import Registry
 from cloud.store.rollouts import newest_rollout
@@ -107,6 +112,54 @@ def test_a_table_is_uploaded_trained_evaluated_and_published_to_a_trial(
     assert served.do(actions(served)) >= {"upload.made", "training.started", "training.published", "bundle.published"}
     page.goto(f"{served.url}/models/training")
     assert "published" in page.inner_text(".v-job-table")
+
+
+def test_a_second_folder_is_another_upload_and_hidden_files_stay_out(
+    served: TrainingService, page: Any, tmp_path: Path
+) -> None:
+    for name in ("first/a.csv", "first/b.csv", "second/press.csv", "second/.DS_Store", "second/.git/config"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(press_rows())
+    uploads = served.cloud.settings.training_folder / "uploads"
+    before = set(uploads.glob("*"))
+    held: list[Any] = []
+    page.route("**/uploads/*/files/first/**", lambda route: held.append(route))
+    page.goto(f"{served.url}/models/training")
+    page.set_input_files("[data-files] >> nth=1", str(tmp_path / "first"))
+    wait_until(page, lambda: len(held) == 2, "the first folder on its way")
+    page.set_input_files("[data-files] >> nth=1", str(tmp_path / "second"))
+    for route in held:
+        with contextlib.suppress(Error):  # it has no page any more
+            route.continue_()
+    page.wait_for_selector(".v-found:not([hidden])")
+    assert page.inner_text(".v-upload").strip() == "2 hidden files are left out."
+    assert page.is_hidden(".v-failed")
+    (made,) = set(uploads.glob("*")) - before
+    assert sorted(str(path.relative_to(made)) for path in made.rglob("*.*")) == [
+        "files/second/press.csv",
+        "upload.json",
+    ]
+    page.click("text=Delete the upload")
+    wait_until(page, lambda: not made.exists(), "the end of the upload")
+
+
+def test_a_file_whose_connection_ends_leaves_nothing(served: TrainingService, page: Any) -> None:
+    served.do(add_api_token(served.cloud.service.store, "t1", "s", name="CI", scopes=list(Scope), expires_at_s=9e9))
+    headers = {"authorization": f"Bearer {token_text('t1', 's')}"}
+    with httpx.Client(base_url=f"{served.url}/api/v1/training", headers=headers) as client:
+        upload_id = client.post("/uploads").json()["upload_id"]
+        folder = served.cloud.settings.training_folder / "uploads" / upload_id
+        host, port = str(client.base_url.host), client.base_url.port
+        head = f"PUT /api/v1/training/uploads/{upload_id}/files/x.csv HTTP/1.1\r\nHost: {host}:{port}\r\n"
+        head += f"Authorization: {headers['authorization']}\r\nContent-Length: 1000000\r\n\r\n"
+        with socket.create_connection((host, port)) as connection:
+            connection.sendall(head.encode() + b"x" * 300_000)
+            wait_until(page, lambda: any(path.stat().st_size for path in folder.glob(".partial-*")), "its first bytes")
+        wait_until(page, lambda: not list(folder.glob(".partial-*")), "the end of the file")
+        shown = client.get(f"/uploads/{upload_id}").json()
+        assert (shown["bytes"], shown["files"]) == (0, 0)
+        assert client.delete(f"/uploads/{upload_id}").status_code == 204
 
 
 def check_axe(page: Any) -> None:
