@@ -6,12 +6,12 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.device_health import ENDED, HEALTH_ORDER, NEVER_SEEN, REVOKED, SILENT, reported_health
-from cloud.miss_bounds import largest_share
 from cloud.store.fleet_list import FleetPage, FleetQuery, fleet_page
 from cloud.store.fleet_queries import DeviceRow, device_rows
 from cloud.store.registry import RegisteredBundle
 from cloud.store.releases import wanted_by_device
 from cloud.words import count_words, duration_words, share_words
+from shared.miss_bound import bound_of
 from shared.samples import Decision
 from shared.status import WAITING, Heartbeat, HeartbeatCounters, RunningBundle
 
@@ -34,8 +34,27 @@ def late_after_s(heartbeat_s: float) -> float:
     return MISSED_HEARTBEATS * heartbeat_s
 
 
+class MissView(BaseModel):
+    """Judged audits of a device, and the share of missed anomalies among the samples that stayed on it.
+
+    `anomalous` of the `audits` were anomalous to the cloud, and `unknown` have no decision, so the bound counts them as
+    anomalous. With a probability of 95 % the share is at most `at_most_share` at all times; None without an audit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    audits: int
+    anomalous: int
+    unknown: int = 0
+    at_most_share: float | None
+
+
 class RunningView(BaseModel):
-    """Bundle that one source runs, and the one that it should run; empty where there is none."""
+    """Bundle that one source runs, and the one that it should run; empty where there is none.
+
+    `missed` is the bound of this source and bundle, from the verdicts that the device received; None from an older
+    agent. `limit_words` say whether its `max_miss_rate` holds, empty without one.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,6 +65,10 @@ class RunningView(BaseModel):
     artefact: str
     state: str
     source_state: str
+    missed: MissView | None = None
+    audit_share: float | None = None
+    forward_p_value: float | None = None
+    limit_words: str = ""
 
 
 class DeviceFigures(HeartbeatCounters):
@@ -58,26 +81,12 @@ class DeviceFigures(HeartbeatCounters):
     upload_ratio: float | None
 
 
-class MissView(BaseModel):
-    """Judged audits of a device, and the share of missed anomalies among the samples that stayed on it.
-
-    `anomalous` of the `audits` were anomalous to the cloud; with a probability of 95 % the share is at most
-    `at_most_share`, None without an audit.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    audits: int
-    anomalous: int
-    at_most_share: float | None
-
-
 class DeviceView(BaseModel):
     """One device with its health, counters, running bundles and warnings.
 
     `title` is its name for people, empty if it has none. `alarming` names the figures that need attention; `decisions`
-    counts the verdicts on the device's samples.
-    `settings` are those in force that its group can set, None if unknown.
+    counts the verdicts on the device's samples. `missed` is the worst bound of its sources, or that of all its audits
+    where the agent reports none by source. `settings` are those in force that its group can set, None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -111,6 +120,7 @@ def device_view(
     """
     heartbeat = row.heartbeat
     health, advice = _health(row, now_s, late_after_s)
+    running = tuple(_running(item, wanted.get(item.bundle_name)) for item in heartbeat.running[:MAX_RUNNING])
     return DeviceView(
         device_id=row.device_id,
         title=row.title,
@@ -127,8 +137,8 @@ def device_view(
         figures=_figures(row),
         alarming=("Dropped",) if heartbeat.counters.samples_dropped else (),
         decisions=dict.fromkeys(_DECISIONS, 0) | row.decisions,
-        missed=miss_view(row.audits),
-        running=tuple(_running(item, wanted.get(item.bundle_name)) for item in heartbeat.running[:MAX_RUNNING]),
+        missed=_worst([item.missed for item in running if item.missed is not None]) or miss_view(row.audits),
+        running=running,
         warnings=_warnings(row, now_s),
     )
 
@@ -167,10 +177,20 @@ async def read_fleet(
 
 
 def miss_view(audits: Mapping[Decision, int]) -> MissView:
-    """Return the bound that audits give, by decision; an undecided audit says nothing."""
-    anomalous = audits.get(Decision.ANOMALOUS, 0)
-    count = anomalous + audits.get(Decision.NORMAL, 0)
-    return MissView(audits=count, anomalous=anomalous, at_most_share=largest_share(anomalous, count) if count else None)
+    """Return the bound that audits give, by decision."""
+    anomalous, unknown = audits.get(Decision.ANOMALOUS, 0), audits.get(Decision.UNDECIDED, 0)
+    count = anomalous + unknown + audits.get(Decision.NORMAL, 0)
+    return _miss_view(count, anomalous, unknown)
+
+
+def _miss_view(audits: int, anomalous: int, unknown: int) -> MissView:
+    bound = bound_of(anomalous + unknown, audits) if audits else None
+    return MissView(audits=audits, anomalous=anomalous, unknown=unknown, at_most_share=bound)
+
+
+def _worst(bounds: Collection[MissView]) -> MissView | None:
+    """Return the largest of some bounds, where an unknown one is the largest; None if there is none."""
+    return max(bounds, key=lambda each: 2.0 if each.at_most_share is None else each.at_most_share, default=None)
 
 
 def share(part: int, whole: int) -> float | None:
@@ -230,6 +250,7 @@ def _figures(row: DeviceRow) -> DeviceFigures:
 
 
 def _running(item: RunningBundle, wanted: RegisteredBundle | None) -> RunningView:
+    missed = item.missed
     return RunningView(
         source_id=item.source_id[:MAX_NAME_CHARACTERS],
         bundle_name=item.bundle_name[:MAX_NAME_CHARACTERS],
@@ -238,6 +259,10 @@ def _running(item: RunningBundle, wanted: RegisteredBundle | None) -> RunningVie
         artefact=item.artefact[:MAX_NAME_CHARACTERS],
         state=_bundle_state(item, wanted)[: 2 * MAX_NAME_CHARACTERS],
         source_state=item.state[:MAX_NAME_CHARACTERS],
+        missed=_miss_view(missed.audits, missed.anomalous, missed.unknown) if missed is not None else None,
+        audit_share=missed.audit_share if missed is not None else None,
+        forward_p_value=missed.forward_p_value if missed is not None else None,
+        limit_words=missed.limit_words[:MAX_WARNING_CHARACTERS] if missed is not None else "",
     )
 
 

@@ -186,6 +186,7 @@ class Agent:
             alarms=self.alarms,
             buffer_seal=Seal.from_file(key_file, PURPOSE) if key_file is not None else None,
             stop=self._stop,
+            audits=self.verdicts.audits,
             traces=self._traces,
         )
 
@@ -301,6 +302,8 @@ class Agent:
                 round_trip_s=meter.round_trip_s,
             )
         )
+        for pipeline in self.pipelines:
+            pipeline.refresh_misses()
         try:
             self.counters.save()
             write_durably(self.settings.state_dir / STATUS_FILE, self.status().to_json())
@@ -348,6 +351,8 @@ class Agent:
         published = updater.published if updater is not None else None
         for pipeline in self.pipelines:
             problems += source_problems(pipeline, published, may_end=may_end)
+        if shortage := self.budget.shortage():
+            problems.append(f"audits: {shortage}")
         sinks = self.alarms.status().items()
         problems += [f"alarms to {name}: {sink.error}" for name, sink in sinks if sink.error]
         if error := self.spool.status().error:

@@ -16,6 +16,7 @@ from edge.operation.memory import release_memory
 from edge.routing.alarm_limit import AlarmLimit
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
+from edge.routing.miss_limit import MissLimit
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
 from edge.routing.stream_monitor import unit_of
@@ -27,6 +28,7 @@ from edge.settings.sources import SourceSettings
 from edge.sources import Source, SourceHealth, open_source
 from edge.spool import Spool
 from edge.tracing import SampleTraces
+from edge.uplink.audit_ledger import AuditLedger
 from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
@@ -52,6 +54,7 @@ class PipelineContext:
     alarms: AlarmDelivery
     buffer_seal: Seal | None
     stop: threading.Event
+    audits: AuditLedger
     traces: SampleTraces | None = None
 
 
@@ -78,6 +81,7 @@ class Pipeline:
         self._router = Router(settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
         self._raised: list[Alarm] = []
         self._forwarder = Forwarder(self._router, settings.router, around.budget, self._raised.append, around.traces)
+        self._miss_limit = MissLimit(self._router, around.budget, around.audits, source.id)
         self._watch = StreamWatch(source.id, settings.state_dir, settings.router.forward_p_value, around.alarms)
         self._thread: threading.Thread | None = None
 
@@ -105,6 +109,16 @@ class Pipeline:
     def warning(self) -> str:
         """How the stream differs from the training data; empty while it does not."""
         return self._watch.warning
+
+    @property
+    def miss_warning(self) -> str:
+        """Why `max_miss_rate` cannot be held; empty if it can."""
+        return self._miss_limit.problem
+
+    def refresh_misses(self) -> None:
+        """Read the verdicts on audits, and choose the forward threshold where there is a `max_miss_rate`."""
+        if self._slot is not None:
+            self._miss_limit.refresh(self._slot.current.bundle_id, time.time())
 
     @property
     def alarm_warning(self) -> str:
@@ -139,6 +153,7 @@ class Pipeline:
             bundle_id=screener.bundle_id,
             artefact=screener.artefact,
             state=self._state_words(),
+            missed=self._miss_limit.status(),
         )
 
     def _state_words(self) -> str:
@@ -163,6 +178,7 @@ class Pipeline:
             finding=self.warning,
             clock=health.clock,
             error=str(self.error or "") or health.detail,
+            missed=self._miss_limit.status() if self._slot is not None else None,
         )
 
     def begin(self, bundle: Bundle) -> None:
@@ -308,7 +324,7 @@ class Pipeline:
         self._raised.clear()
         self._log_alarm_warning(screener)  # a measured rate is known now
         write = self._log_writer(batch, screened, forwarded)
-        self._settle(batch, forwarded, len(screened.rejections), write)
+        self._settle(batch, forwarded, len(screened.rejections), write, screener.bundle_id)
         if self._buffer is not None and screener.preprocessing_id != self._buffer.preprocessing_id:
             self._buffer = self._open_buffer(screener)  # swapped, or rolled back
         if self._buffer is not None:
@@ -327,14 +343,24 @@ class Pipeline:
         )
 
     def _settle(
-        self, batch: SampleBatch, forwarded: Forwarded, rejected: int = 0, write: Callable[[], None] | None = None
+        self,
+        batch: SampleBatch,
+        forwarded: Forwarded,
+        rejected: int = 0,
+        write: Callable[[], None] | None = None,
+        bundle_id: str = "",
     ) -> None:
-        """Store samples, counts and the source's cursor, in one transaction if there is a cursor; then `write`."""
+        """Store samples, counts and the source's cursor, in one transaction if there is a cursor; then `write`.
+
+        Samples that are tracked are noted as of the bundle `bundle_id` once they are durable.
+        """
         counts = Counter(forwarded.counts)
         counts["samples_rejected"] += len(batch.rejections) + rejected
         if forwarded.samples or batch.cursor:
             cursors = {self.settings.id: batch.cursor} if batch.cursor else None
             after = [callback for callback in (write, batch.on_kept) if callback is not None]
+            if tracked := forwarded.tracked:
+                after.insert(0, lambda: self._around.audits.note(self.settings.id, bundle_id, tracked))
             self._around.spool.append(forwarded.samples, counts, after, cursors)
             return
         self._around.counters.add(counts)

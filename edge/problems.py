@@ -37,7 +37,7 @@ def source_problems(pipeline: Pipeline, published: frozenset[str] | None, *, may
         found.append("ended, no more samples come: restart the agent to read it again")
     if not health.is_well:
         found.append(f"{health.state}, {health.detail}")
-    found += [text for text in (health.clock, pipeline.warning, pipeline.alarm_warning) if text]
+    found += [text for text in (health.clock, pipeline.warning, pipeline.alarm_warning, pipeline.miss_warning) if text]
     return [f"source {pipeline.settings.id}: {text}" for text in found]
 
 

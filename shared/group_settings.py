@@ -28,6 +28,12 @@ class GroupSettings(BaseModel):
     max_bytes_per_s: float | None = Field(
         default=None, ge=0, le=1e12, description="bytes a second over all sources of a device; 0: no limit"
     )
+    max_miss_rate: float | None = Field(
+        default=None,
+        ge=0,
+        le=0.5,
+        description="share of anomalies that may stay among the accepted samples: sets the forward threshold; 0: off",
+    )
 
     @classmethod
     def checked(cls, values: dict[str, Any]) -> Self:

@@ -73,10 +73,52 @@ class AgentCounters(HeartbeatCounters):
     spools_set_aside: int = 0
 
 
+class MissReport(StatusModel):
+    """Verdicts on the audits of one source, since it runs its bundle.
+
+    `anomalous` of the `audits` were anomalous to the service, and `unknown` have no decision: undecided, lost, or
+    without a verdict for a day. `audit_share` and `forward_p_value` are in force. `limit_words` says whether
+    `max_miss_rate` holds, empty without one.
+    """
+
+    audits: int = 0
+    anomalous: int = 0
+    unknown: int = 0
+    audit_share: float = 0.0
+    forward_p_value: float = 0.0
+    limit_words: str = ""
+
+    @classmethod
+    def from_message(cls, message: fleet_pb2.MissReport) -> "MissReport":
+        """Return the report in a message of the wire; counts and shares that cannot be are moved into their range."""
+        audits = message.audits
+        anomalous = min(message.anomalous, audits)
+        return MissReport(
+            audits=audits,
+            anomalous=anomalous,
+            unknown=min(message.unknown, audits - anomalous),
+            audit_share=_probability(message.audit_share),
+            forward_p_value=_probability(message.forward_p_value),
+            limit_words=message.limit_words,
+        )
+
+
+class MissStatus(MissReport):
+    """The same with the bound, None before the first audit.
+
+    `pending` audits wait for their verdict and are in no other figure. `limit` is `max_miss_rate`, 0 without one.
+    """
+
+    pending: int = 0
+    at_most_share: float | None = None
+    limit: float = 0.0
+
+
 class RunningBundle(StatusModel):
     """Bundle and artefact that one source of a device runs; `bundle_id` is empty before the first bundle.
 
-    `state` is that of the source in a few words, "running" if all is well; empty from an older agent.
+    `state` is that of the source in a few words, "running" if all is well; empty from an older agent. `missed` is None
+    from an older agent, and before the first bundle.
     """
 
     source_id: str = ""
@@ -84,6 +126,22 @@ class RunningBundle(StatusModel):
     bundle_id: str = ""
     artefact: str = ""
     state: str = ""
+    missed: MissReport | None = None
+
+    @classmethod
+    def from_message(cls, message: fleet_pb2.RunningBundle) -> Self:
+        """Return the bundle in a message of the wire."""
+        texts = {name: getattr(message, name) for name in cls.model_fields if name != "missed"}
+        missed = MissReport.from_message(message.missed) if message.HasField("missed") else None
+        return cls(**texts, missed=missed)
+
+    def to_message(self) -> fleet_pb2.RunningBundle:
+        """Return the message of the wire."""
+        texts = self.model_dump(exclude={"missed"})
+        if self.missed is None:
+            return fleet_pb2.RunningBundle(**texts)
+        missed = fleet_pb2.MissReport(**{name: getattr(self.missed, name) for name in MissReport.model_fields})
+        return fleet_pb2.RunningBundle(**texts, missed=missed)
 
 
 class Heartbeat(StatusModel):
@@ -121,10 +179,7 @@ class Heartbeat(StatusModel):
             counters=HeartbeatCounters(
                 **{name: getattr(message.counters, name) for name in HeartbeatCounters.model_fields}
             ),
-            running=tuple(
-                RunningBundle(**{name: getattr(item, name) for name in RunningBundle.model_fields})
-                for item in message.running
-            ),
+            running=tuple(RunningBundle.from_message(item) for item in message.running),
             spool_samples=message.spool_samples,
             spool_bytes=message.spool_bytes,
             warnings=tuple(message.warnings),
@@ -142,7 +197,7 @@ class Heartbeat(StatusModel):
             counters=fleet_pb2.Counters(
                 **{name: getattr(self.counters, name) for name in HeartbeatCounters.model_fields}
             ),
-            running=[fleet_pb2.RunningBundle(**item.model_dump()) for item in self.running],
+            running=[item.to_message() for item in self.running],
             spool_samples=self.spool_samples,
             spool_bytes=self.spool_bytes,
             warnings=self.warnings,
@@ -201,7 +256,8 @@ class SourceStatus(StatusModel):
 
     `state` is that of its pipeline, `health` that of the source itself; `error` explains either. `reconnects` and
     `skipped` count since the start of the agent, `left_out` by reason. `finding` says how the stream differs from the
-    training data, `clock` by how much the source's time stamps are off; both are empty if all is well.
+    training data, `clock` by how much the source's time stamps are off; both are empty if all is well. `missed` is None
+    before the first bundle.
     """
 
     bundle_name: str = ""
@@ -215,6 +271,7 @@ class SourceStatus(StatusModel):
     finding: str = ""
     clock: str = ""
     error: str = ""
+    missed: MissStatus | None = None
 
     @property
     def is_running(self) -> bool:
@@ -272,6 +329,11 @@ class ObservedStatus(AgentStatus):
     """Status as a reader found it: `live` if the agent answered itself, else from its file."""
 
     live: bool = False
+
+
+def _probability(value: float) -> float:
+    """Return the nearest value in [0, 1]; 0 for NaN."""
+    return min(value, 1.0) if value > 0 else 0.0
 
 
 def _reported_settings(message: fleet_pb2.HeartbeatRequest) -> GroupSettings | None:

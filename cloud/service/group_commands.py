@@ -93,6 +93,10 @@ def settings(
     max_bytes_per_s: Annotated[
         float | None, typer.Option(help="Bytes a second over all sources of a device; 0: no limit.")
     ] = None,
+    max_miss_rate: Annotated[
+        float | None,
+        typer.Option(help="Share of anomalies that may stay, 0 to 0.5: sets the forward threshold; 0: off."),
+    ] = None,
     unset: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="Setting that returns to the value of each device's own file."),
@@ -112,6 +116,7 @@ def settings(
         "audit_share": audit_share,
         "max_samples_per_s": max_samples_per_s,
         "max_bytes_per_s": max_bytes_per_s,
+        "max_miss_rate": max_miss_rate,
     }
     with failure_as_json(json_path):
         given, removed = GroupSettings.checked(options), set(unset or ())

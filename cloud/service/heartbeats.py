@@ -1,7 +1,7 @@
 """Bounds of stored heartbeats: a heartbeat that is too large is cut, never refused, and says by how much."""
 
 from shared.clocks import DEVICE_CLOCK, device_clock_warning
-from shared.status import Heartbeat
+from shared.status import Heartbeat, RunningBundle
 from vedette.v1 import fleet_pb2
 
 MAX_RUNNING, MAX_WARNINGS = 64, 32
@@ -20,14 +20,12 @@ def bounded(message: fleet_pb2.HeartbeatRequest) -> Heartbeat:
     }
     del message.running[MAX_RUNNING:], message.warnings[kept:]
     heartbeat = Heartbeat.from_message(message)
-    running = [
-        item.model_copy(update={name: _cut(text, MAX_NAME_CHARACTERS) for name, text in item.model_dump().items()})
-        for item in heartbeat.running
-    ]
+    running = [_bounded_bundle(item) for item in heartbeat.running]
     warnings = [_cut(text, MAX_WARNING_CHARACTERS) for text in heartbeat.warnings]
-    names = [text for item in heartbeat.running for text in item.model_dump().values()]
+    names = [text for item in heartbeat.running for text in item.model_dump(exclude={"missed"}).values()]
+    sentences = [*heartbeat.warnings, *(item.missed.limit_words for item in heartbeat.running if item.missed)]
     cut["long texts"] = sum(len(text) > MAX_NAME_CHARACTERS for text in names) + sum(
-        len(text) > MAX_WARNING_CHARACTERS for text in heartbeat.warnings
+        len(text) > MAX_WARNING_CHARACTERS for text in sentences
     )
     if any(cut.values()):
         parts = ", ".join(f"{count} {what}" for what, count in cut.items() if count)
@@ -39,6 +37,15 @@ def bounded(message: fleet_pb2.HeartbeatRequest) -> Heartbeat:
         "settings_refusal": _cut(heartbeat.settings_refusal, MAX_WARNING_CHARACTERS),
     }
     return heartbeat.model_copy(update=changed)
+
+
+def _bounded_bundle(item: RunningBundle) -> RunningBundle:
+    texts = item.model_dump(exclude={"missed"})
+    changed: dict[str, object] = {name: _cut(text, MAX_NAME_CHARACTERS) for name, text in texts.items()}
+    if item.missed is not None:
+        words = _cut(item.missed.limit_words, MAX_WARNING_CHARACTERS)
+        changed["missed"] = item.missed.model_copy(update={"limit_words": words})
+    return item.model_copy(update=changed)
 
 
 def _cut(text: str, length: int) -> str:

@@ -19,32 +19,30 @@ _CHUNK = 500
 
 @dataclass(frozen=True, slots=True)
 class BundleAudits:
-    """Judged audits of the samples that one bundle screened, and the anomalous ones among them."""
+    """Verdicts on the audits of the samples that one bundle screened, by decision."""
 
     bundle_id: str
-    judged: int
-    anomalous: int
+    decisions: dict[Decision, int]
 
 
 async def audits_by_bundle(connection: AsyncConnection, device_id: str) -> list[BundleAudits]:
     """Return the newest MAX_AUDITS audits of a device by the bundle that screened them, the newest bundle first."""
-    counts: dict[str, list[int]] = {}
+    counts: dict[str, dict[Decision, int]] = {}
+    newest: dict[str, int] = {}
     found = await find_keys(connection, VerdictFilter(device_id, route=Route.AUDIT), Span(), MAX_AUDITS)
     for first in range(0, len(found.keys), _CHUNK):
         numbers = [key.number for key in found.keys[first : first + _CHUNK]]
         query = (
             select(samples.c.edge_bundle_id, verdicts.c.decision, func.count(), func.max(samples.c.number))
             .join(verdicts, verdicts.c.number == samples.c.number)
-            .where(samples.c.number.in_(numbers), verdicts.c.decision != Decision.UNDECIDED.value)
+            .where(samples.c.number.in_(numbers))
             .group_by(samples.c.edge_bundle_id, verdicts.c.decision)
         )
-        for bundle_id, decision, count, newest in await connection.execute(query):
-            totals = counts.setdefault(bundle_id, [0, 0, 0])
-            totals[0] += count
-            totals[1] += count if decision == Decision.ANOMALOUS.value else 0
-            totals[2] = max(totals[2], newest)
-    ordered = sorted(counts.items(), key=lambda item: -item[1][2])
-    return [BundleAudits(bundle_id, judged, anomalous) for bundle_id, (judged, anomalous, _) in ordered]
+        for bundle_id, decision, count, number in await connection.execute(query):
+            of_bundle = counts.setdefault(bundle_id, {})
+            of_bundle[Decision(decision)] = of_bundle.get(Decision(decision), 0) + count
+            newest[bundle_id] = max(newest.get(bundle_id, 0), number)
+    return [BundleAudits(name, counts[name]) for name in sorted(counts, key=lambda name: -newest[name])]
 
 
 async def times_of_device(connection: AsyncConnection, device_id: str) -> list[VerdictTimes]:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.errors import StorageError
-from shared.status import AgentStatus, ObservedStatus, SourceStatus, read_status_file
+from shared.status import AgentStatus, MissStatus, ObservedStatus, SourceStatus, read_status_file
+from shared.texts import at_most_percent
 
 _TIMEOUT_S = 2.0
 
@@ -47,6 +48,10 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
         error = f" - {source.error}" if source.error else ""
         left_out = "".join(f", {count} left out: {reason}" for reason, count in source.left_out.items())
         yield f"source   {name}: {source_state(source)}, {bundle}{reconnects}{left_out}{error}"
+        if source.missed is not None:
+            yield f"misses   {name}: {miss_text(source.missed)}"
+            if source.missed.limit_words:
+                yield f"limit    {name}: {source.missed.limit_words}"
     counts = status.counters
     yield (
         f"samples  {counts.samples_screened} screened, {counts.samples_forwarded} forwarded, "
@@ -69,6 +74,17 @@ def source_state(source: SourceStatus) -> str:
     """Return the state of the source itself, that of its pipeline while the source runs, or that of its stream."""
     state = source.state if source.health == "running" else source.health
     return "differs from training" if state == "running" and source.finding else state
+
+
+def miss_text(missed: MissStatus) -> str:
+    """Return the bound on missed anomalies, and the audits that it rests on."""
+    waiting = f", {missed.pending} wait for their verdict" if missed.pending else ""
+    if missed.at_most_share is None:
+        return f"unknown, no audit has a verdict{waiting}"
+    found = f"{missed.anomalous} of them anomalous" if missed.anomalous else "none of them anomalous"
+    unknown = f", {missed.unknown} without a decision count as anomalous" if missed.unknown else ""
+    bound = at_most_percent(missed.at_most_share)
+    return f"at most {bound} % of what stayed (95 %), from {missed.audits} audits, {found}{unknown}{waiting}"
 
 
 def held_reason(status: AgentStatus) -> str:

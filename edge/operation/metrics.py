@@ -84,6 +84,7 @@ class _AgentCollector(Collector):
             sources.add_metric([name, source.bundle_id, source.artefact], float(source.is_running))
         yield sources
         yield from _findings(status)
+        yield from _misses(status)
         for name, text in (
             ("reconnects", "lost connections that were restored"),
             ("skipped", "samples that were skipped"),
@@ -97,6 +98,30 @@ class _AgentCollector(Collector):
             yield SummaryMetricFamily(
                 f"vedette_edge_{name}_seconds", f"latency of {name.replace('_', ' ')}", count, total_ms / 1000
             )
+
+
+def _misses(status: AgentStatus) -> Iterator[Metric]:
+    """Yield the bound on missed anomalies of each source and its bundle, with the audits that it rests on."""
+    labels = ["source", "bundle"]
+    bound = GaugeMetricFamily(
+        "vedette_edge_missed_share_at_most",
+        "upper bound (95 %) of the share of anomalies among the accepted samples; 1 without an audit",
+        labels=labels,
+    )
+    audits = GaugeMetricFamily("vedette_edge_audits", "audits of the bundle", labels=[*labels, "decision"])
+    share = GaugeMetricFamily("vedette_edge_audit_share", "probability of an audit in force", labels=labels)
+    forwarded = GaugeMetricFamily("vedette_edge_forward_p_value", "p-value of forwarding in force", labels=labels)
+    for name, source in status.sources.items():
+        if (missed := source.missed) is None:
+            continue
+        of = [name, source.bundle_id]
+        bound.add_metric(of, 1.0 if missed.at_most_share is None else missed.at_most_share)
+        normal = missed.audits - missed.anomalous - missed.unknown
+        for decision, count in (("normal", normal), ("anomalous", missed.anomalous), ("unknown", missed.unknown)):
+            audits.add_metric([*of, decision], count)
+        share.add_metric(of, missed.audit_share)
+        forwarded.add_metric(of, missed.forward_p_value)
+    yield from (bound, audits, share, forwarded)
 
 
 def _findings(status: AgentStatus) -> Iterator[Metric]:

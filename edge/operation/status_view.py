@@ -9,7 +9,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from edge.operation.inspection import held_reason, link_text, read_status, source_state
+from edge.operation.inspection import held_reason, link_text, miss_text, read_status, source_state
 from shared.errors import DataError
 from shared.status import AgentStatus, ObservedStatus
 
@@ -75,7 +75,7 @@ def _counts(status: AgentStatus, before: AgentStatus, seconds: float) -> Table:
 
 def _sources(status: AgentStatus) -> Table:
     table = Table(title="Sources", title_justify="left", expand=False)
-    for name in ("source", "state", "bundle", "artefact", "reconnects", "skipped", ""):
+    for name in ("source", "state", "bundle", "artefact", "reconnects", "skipped", "missed", ""):
         table.add_column(name, justify="right" if name in ("reconnects", "skipped") else "left")
     for name, source in status.sources.items():
         state = source_state(source)
@@ -86,6 +86,7 @@ def _sources(status: AgentStatus) -> Table:
             source.artefact,
             f"{source.reconnects:,}",
             f"{source.skipped:,}",
+            "" if source.missed is None else miss_text(source.missed).partition(",")[0],
             Text(source.error, style="yellow"),
         )
     return table

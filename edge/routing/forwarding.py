@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -17,6 +17,8 @@ from edge.screener import ScreenedBatch, Screener
 from edge.settings import RouterSettings
 from edge.spool_store import NewSample
 from edge.tracing import SampleTraces
+from edge.uplink.audit_ledger import NOT_COUNTED, TrackedSample
+from shared.miss_control import audit_part, cells_of, seen_part
 from shared.modalities.base import PayloadForm
 from shared.samples import SampleBatch
 
@@ -27,6 +29,7 @@ class Forwarded:
 
     `codes`: (kept,) routes as positions in ROUTES. `samples` go to the spool; `sample_ids` are theirs, by place in
     `kept`. `accepted`: (kept,) bool, the samples that count as normal. `counts`: by the names of the counters.
+    `tracked`: samples whose verdicts tell what the screener misses.
     """
 
     codes: NDArray[np.int8]
@@ -34,6 +37,7 @@ class Forwarded:
     sample_ids: dict[int, uuid.UUID]
     accepted: NDArray[np.bool_]
     counts: dict[str, int]
+    tracked: list[TrackedSample] = field(default_factory=list)
 
     @classmethod
     def nothing(cls) -> Self:
@@ -57,6 +61,7 @@ class Forwarder:
 
     def forward(self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener) -> Forwarded:
         """Route a batch that `screener` has screened, and pack the samples that are sent."""
+        self._router.audit_bytes, self._router.sample_bytes = self._planner.audit_bytes, self._planner.sample_bytes
         selection = self._router.select(screened.p_values)
         plan = self._planner.plan(batch, screened.kept, selection.candidates)
         routing = self._router.grant(selection, plan.cost_bytes)
@@ -71,7 +76,9 @@ class Forwarder:
             )
             envelopes = self._planner.envelope_bytes * len(screened.kept)
             counts["bytes_screened"] = envelopes + int(plan.source_bytes.sum())
-        return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, counts)
+        limited = self._router.settings.max_miss_rate > 0
+        tracked = tracked_samples(screened.p_values, routing, packed, counts_all=limited)
+        return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, counts, tracked)
 
     def _raise_alarms(
         self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener, routing: Routing, packed: Packed
@@ -88,6 +95,33 @@ class Forwarder:
                     bundle_id=screener.bundle_id,
                 )
             )
+
+
+def tracked_samples(
+    p_values: NDArray[np.float64], routing: Routing, packed: Packed, *, counts_all: bool
+) -> list[TrackedSample]:
+    """Return the samples of a batch whose verdicts count, given their p-values (kept,).
+
+    These are audits, and with `counts_all` all sent samples. Where the budget left out some of the batch, only samples
+    that were drawn: the others were not chosen at random.
+    """
+    probability, drawn = routing.probability, routing.drawn
+    if drawn is None or probability <= 0:
+        return []
+    tracked = []
+    for place in [*packed.sample_ids, *packed.failed]:
+        is_audit = bool(routing.codes[place] == AUDIT)
+        is_drawn = is_audit or (bool(drawn[place]) and not routing.is_complete)
+        if not is_audit and not (counts_all and (is_drawn or routing.is_complete)):
+            continue
+        sample_id = packed.sample_ids[place].bytes if place in packed.sample_ids else b""
+        if counts_all:
+            cell = int(cells_of(p_values[place]))
+            part = audit_part(probability) if is_drawn else seen_part(probability)
+            tracked.append(TrackedSample(sample_id, cell, is_audit, part))
+        else:
+            tracked.append(TrackedSample(sample_id, NOT_COUNTED, is_audit, 1.0))
+    return tracked
 
 
 def _counts(

@@ -56,6 +56,7 @@ class UploadPlanner:
         self._settings, self._budget = settings, budget
         self._shares = dict(EXPECTED_SHARES)
         self._measured_bundle_id, self.envelope_bytes = "", DEFAULT_ENVELOPE_BYTES
+        self.audit_bytes, self.sample_bytes = 0.0, 0.0  # usual sizes of messages, 0 while unknown
 
     def plan(self, batch: SampleBatch, kept: NDArray[np.intp], candidates: NDArray[np.intp]) -> UploadPlan:
         """Return the plan for a batch; `candidates` are places in `kept`, the samples that the router wants to send."""
@@ -65,6 +66,8 @@ class UploadPlanner:
         if not self._budget.counts_bytes and (len(forms) == 1 or not self._budget.pressure):
             form = self._sent_form(forms, forms[0], len(candidates))
             return UploadPlan(form, source_bytes, np.zeros(len(candidates)), is_priced=False)
+        if not self.audit_bytes and len(source_bytes):
+            self.audit_bytes = self.sample_bytes = self.envelope_bytes + float(source_bytes.mean())
         wanted_bytes = source_bytes[candidates]
         chosen = self.choose_form(batch.modality, float(wanted_bytes.sum())) if len(candidates) else forms[0]
         cost_bytes = self.envelope_bytes + wanted_bytes * self._shares[chosen]
@@ -90,9 +93,13 @@ class UploadPlanner:
         self._budget.correct(sum(len(sample.data) for sample in packed.samples) - routing.charged_bytes)
         source = sent = 0.0
         for place, sample in zip(packed.sample_ids, packed.samples, strict=True):
-            if routing.codes[place] != AUDIT:  # audits have a form of their own
+            size_bytes = len(sample.data)
+            if routing.codes[place] == AUDIT:  # audits have a form of their own
+                self.audit_bytes += NEWEST_WEIGHT * (size_bytes - self.audit_bytes)
+            else:
                 source += plan.source_bytes[place]
-                sent += len(sample.data) - self.envelope_bytes
+                sent += size_bytes - self.envelope_bytes
+                self.sample_bytes += NEWEST_WEIGHT * (size_bytes - self.sample_bytes)
         if source > 0:
             form = plan.form.usual
             self._shares[form] += NEWEST_WEIGHT * (sent / source - self._shares[form])

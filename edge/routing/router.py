@@ -1,8 +1,10 @@
 """Router: decides by calibrated p-value which samples are sent, within a budget spent on the lowest p-values.
 
 A random share of the samples that look normal is audited, independent of their p-value: that gives an unbiased
-estimate of the anomalies that the edge misses. Audits are paid from the budget first, in the order of their random
-numbers, and leave the spool at random among the suspicious samples.
+estimate of the anomalies that the edge misses. A part of the budget is kept for them, and they are paid first, in the
+order of their random numbers; they leave the spool at random among the suspicious samples. Suspicious samples are drawn
+with the same probability. The drawn ones are sent first, so that a random part of all samples is known even while the
+budget leaves out others.
 """
 
 import time
@@ -14,16 +16,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.routing.budget import UploadBudget
+from edge.routing.audit_reserve import AuditNeed
+from edge.routing.budget import Granted, UploadBudget
 from edge.settings import RouterSettings
 from shared.alarm_level import alarm_p_value
 from shared.calibration import MIN_P_VALUE
+from shared.miss_control import CELLS, cells_of
 from shared.samples import Route
 
 ROUTES = (Route.ACCEPT, Route.FORWARD, Route.ALARM, Route.AUDIT)
 ACCEPT, FORWARD, ALARM, AUDIT = range(4)  # codes: positions in ROUTES
 _RATE_WINDOW_S = 60.0
 _MIN_OBSERVED_S = 1.0
+_COUNTED_SAMPLES = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +36,16 @@ class RouteSelection:
     """Routes of a batch before the budget was asked.
 
     `codes`: (batch,) positions in ROUTES. `suspicious`: (batch,) bool. `candidates`: (candidates,) places of the
-    samples to send, the first to be paid first. `priorities`: (batch,) order in which samples leave the spool, the
-    lowest first.
+    samples to send, the first to be paid first; the first `drawn` of them were drawn at random with `probability`.
+    `priorities`: (batch,) order in which samples leave the spool, the lowest first.
     """
 
     codes: NDArray[np.int8]
     suspicious: NDArray[np.bool_]
     candidates: NDArray[np.intp]
     priorities: NDArray[np.float64]
+    drawn: int = 0
+    probability: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +55,8 @@ class Routing:
     `codes`: positions in ROUTES. `travels`: the sample goes to the spool. `held`: the sample is suspicious but stays on
     the device because of the budget or the mode; it does not count as normal. `priorities`: order in which samples
     leave the spool, the lowest first: p-values, and for audits random numbers in the range of suspicious p-values.
-    `charged_bytes`: the total that the budget was charged.
+    `charged_bytes`: the total that the budget was charged. `drawn`: the sample travels because it was drawn at random
+    with `probability`. `is_complete`: the budget left out no sample of the batch.
     """
 
     codes: NDArray[np.int8]
@@ -56,6 +64,9 @@ class Routing:
     held: NDArray[np.bool_]
     priorities: NDArray[np.float64]
     charged_bytes: float = 0.0
+    drawn: NDArray[np.bool_] | None = None
+    probability: float = 0.0
+    is_complete: bool = True
 
 
 class RateMeter:
@@ -96,14 +107,25 @@ class AlarmLevel(NamedTuple):
 class Router:
     """Routes the samples of one source, in two steps: `select`, then `grant` once the prices are known.
 
-    `settings` may be replaced at any time, except for the mode: they count from the next batch on.
+    `settings` may be replaced at any time, except for the mode: they count from the next batch on. `threshold` replaces
+    their forward_p_value, None to keep it. `audit_bytes` and `sample_bytes` are the usual sizes of messages, 0 while
+    unknown. `p_value_counts` counts the samples of each cell of `shared.miss_control` while there is a `max_miss_rate`.
     """
 
     def __init__(self, settings: RouterSettings, source_id: str, rate: RateMeter, budget: UploadBudget) -> None:
         self.settings, self._rate, self._budget = settings, rate, budget
+        self._source_id = source_id
+        self.threshold: float | None = None
+        self.audit_bytes, self.sample_bytes, self.audit_share = 0.0, 0.0, settings.audit_share
+        self.p_value_counts = np.zeros(CELLS)
         self.alarm_level = AlarmLevel(0.0, 0.0)  # of the batch selected last
         # Sources must not audit in step; the same configuration must audit the same samples.
         self._random = np.random.default_rng([settings.seed, zlib.crc32(source_id.encode())])
+
+    @property
+    def forward_p_value(self) -> float:
+        """The p-value up to which samples are forwarded now."""
+        return self.settings.forward_p_value if self.threshold is None else self.threshold
 
     def alarm_p_value(self, rate_per_s: float) -> float:
         """Return the p-value at which normal data raises `false_alarms_per_day` alarms; 0 without a rate."""
@@ -116,31 +138,66 @@ class Router:
         # An event right after the start must raise an alarm: an upper bound of the rate bounds false ones meanwhile.
         alarm_p = self.alarm_p_value(rate_per_s or self._rate.first_per_s)
         self.alarm_level = AlarmLevel(alarm_p, rate_per_s)
-        suspicious = p_values <= settings.forward_p_value
+        forward_p_value = self.forward_p_value
+        suspicious = p_values <= forward_p_value
         alarms = p_values <= alarm_p
         codes = np.where(alarms, ALARM, np.where(suspicious, FORWARD, ACCEPT)).astype(np.int8)
         draws = self._random.random(count)
+        if settings.max_miss_rate > 0:
+            self._count(p_values)
         if settings.mode == "edge_only":
             codes[codes == FORWARD] = ACCEPT
             return RouteSelection(codes, suspicious & ~alarms, np.zeros(0, np.intp), p_values)
-        audits = (codes == ACCEPT) & (draws < settings.audit_share)
+        probability = self._reserve(rate_per_s or self._rate.first_per_s)
+        drawn = draws < probability
+        audits = (codes == ACCEPT) & drawn
         codes[audits] = AUDIT
         wanted = np.arange(count) if settings.mode == "cloud_only" else np.flatnonzero(codes != ACCEPT)
-        worth = np.where(audits, draws - 2.0, p_values)  # audits first: their numbers are below all p-values
+        worth = np.where(drawn, draws - 2.0, p_values)  # drawn ones first: their numbers are below all p-values
         candidates = wanted[np.argsort(worth[wanted], kind="stable")]
-        at_random = draws / max(settings.audit_share, MIN_P_VALUE) * settings.forward_p_value
-        return RouteSelection(codes, suspicious | alarms, candidates, np.where(audits, at_random, p_values))
+        at_random = draws / max(probability, MIN_P_VALUE) * forward_p_value
+        priorities = np.where(audits, at_random, p_values)
+        first = int(np.count_nonzero(drawn))
+        return RouteSelection(codes, suspicious | alarms, candidates, priorities, first, probability)
 
     def grant(self, selection: RouteSelection, cost_bytes: NDArray[np.float64]) -> Routing:
         """Spend the budget on the first candidates, whose messages cost `cost_bytes` (candidates,), and decide."""
-        codes, candidates = selection.codes, selection.candidates
+        codes, candidates, drawn = selection.codes, selection.candidates, selection.drawn
         travels = np.zeros(len(codes), dtype=bool)
         if self.settings.mode == "edge_only":
             return Routing(codes, travels, selection.suspicious, selection.priorities)
-        granted = self._budget.grant(cost_bytes) if len(candidates) else 0
-        travels[candidates[:granted]] = True
+        granted = self._budget.grant(cost_bytes, drawn) if len(candidates) else Granted(0, 0)
+        others = slice(drawn, drawn + granted.others)
+        is_drawn = np.zeros(len(codes), dtype=bool)
+        is_drawn[candidates[: granted.audits]] = True
+        travels[candidates[: granted.audits]] = True
+        travels[candidates[others]] = True
         stays = np.zeros(len(codes), dtype=bool)
-        stays[candidates[granted:]] = True
+        stays[candidates] = ~travels[candidates]
         codes[stays & (codes != ALARM)] = ACCEPT
-        charged_bytes = float(cost_bytes[:granted].sum())
-        return Routing(codes, travels, stays & selection.suspicious, selection.priorities, charged_bytes)
+        return Routing(
+            codes,
+            travels,
+            stays & selection.suspicious,
+            selection.priorities,
+            charged_bytes=float(cost_bytes[: granted.audits].sum() + cost_bytes[others].sum()),
+            drawn=is_drawn,
+            probability=selection.probability,
+            is_complete=not stays.any(),
+        )
+
+    def _reserve(self, rate_per_s: float) -> float:
+        """Return the probability with which each sample is drawn, as far as the budget carries audits."""
+        share = self.settings.audit_share
+        if self.settings.mode == "cascade":
+            share *= self._budget.reserve(
+                self._source_id, AuditNeed(rate_per_s, share, self.audit_bytes, self.sample_bytes)
+            )
+        self.audit_share = share
+        return share
+
+    def _count(self, p_values: NDArray[np.float64]) -> None:
+        """Count the samples of each cell; older ones lose weight slowly."""
+        self.p_value_counts += np.bincount(cells_of(p_values), minlength=CELLS)
+        if self.p_value_counts.sum() > _COUNTED_SAMPLES:
+            self.p_value_counts /= 2.0

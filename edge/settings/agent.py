@@ -27,7 +27,19 @@ class RouterSettings(Settings):
         description="samples with a p-value of at most this are forwarded",
     )
     audit_share: float = Field(
-        default=0.01, ge=0, le=1, title="Audit", description="share of accepted samples forwarded anyway, at random"
+        default=0.01,
+        ge=0,
+        le=1,
+        title="Audit",
+        description="share of accepted samples forwarded anyway, at random; audits get at most half of the budget",
+    )
+    max_miss_rate: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        title="Miss rate",
+        description="share of anomalies that may stay among the accepted samples: sets the forward threshold from "
+        "audits, in mode cascade; 0: forward_p_value is in force",
     )
     false_alarms_per_day: float = Field(
         default=1.0, ge=0, title="False alarms", description="local alarms a source may raise in a day of normal data"

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from edge.disk import disk_error_text
 from edge.sqlite_file import open_checked
+from edge.uplink.audit_ledger import SCHEMA as AUDIT_SCHEMA
+from edge.uplink.audit_ledger import AuditLedger
 from shared.logs import EventLog, Throttle
 from shared.samples import Decision, Verdict, p_value_to_column
 
@@ -31,14 +33,18 @@ log = EventLog("verdicts")
 
 
 class VerdictStore:
-    """Bounded table of verdicts, safe to use from any thread. Cursor and verdicts change in one transaction."""
+    """Bounded table of verdicts, safe to use from any thread. Cursor and verdicts change in one transaction.
+
+    `audits` counts those on audits, in the same transaction.
+    """
 
     def __init__(self, path: Path, max_verdicts: int = MAX_VERDICTS) -> None:
         """Open or create the file; raises StorageError."""
         # NORMAL is enough: after a power cut the cursor is as old as the verdicts, so the last ones are read again.
         self.path = path
-        self._connection, self.set_aside = open_checked(path, _SCHEMA, synchronous="NORMAL")
+        self._connection, self.set_aside = open_checked(path, _SCHEMA + AUDIT_SCHEMA, synchronous="NORMAL")
         self._lock = threading.Lock()
+        self.audits = AuditLedger(self._connection, self._lock)
         self._awaited = 0
         self._throttle = Throttle()
         self._max_verdicts = max_verdicts
@@ -82,6 +88,7 @@ class VerdictStore:
                 if done.rowcount:
                     new.append(verdict)
                     connection.execute("DELETE FROM awaited WHERE sample_id = ?", (key,))
+            self.audits.count(connection, new)
             anomalous = sum(verdict.decision is Decision.ANOMALOUS for verdict in new)
             connection.execute(
                 "UPDATE progress SET cursor = ?, verdicts = verdicts + ?, anomalous = anomalous + ?",

@@ -43,7 +43,7 @@ def test_without_a_connection_the_spool_fills_at_the_configured_rate() -> None:
     budget = budget_of(Clock())
     budget.follow(load(10**9, 10.0, connected=False))
     assert budget.bytes_per_s == 0
-    assert budget.grant(np.full(1000, 1e6)) == 1000
+    assert budget.grant(np.full(1000, 1e6)).others == 1000
 
 
 def test_a_limit_of_0_never_follows() -> None:
@@ -59,7 +59,7 @@ def test_over_a_slow_link_no_more_is_granted_than_it_carries() -> None:
     granted = 0
     for _ in range(600):
         clock.now += 0.1
-        granted += budget.grant(np.full(10, 100.0)) * 100
+        granted += budget.grant(np.full(10, 100.0)).others * 100
     assert granted <= LINK_SHARE * 1000.0 * (clock.now + 2)
     assert granted >= LINK_SHARE * 1000.0 * clock.now * 0.9
 

@@ -32,7 +32,7 @@ def test_values_of_the_group_replace_those_of_the_file_until_they_are_unset(tmp_
     again = FollowedSettings(tmp_path, LOCAL)  # after a restart without a link
     assert again.router == followed.router
     assert again.in_force == GroupSettings(
-        audit_share=0.2, false_alarms_per_day=1.0, max_samples_per_s=0.0, max_bytes_per_s=1000.0
+        audit_share=0.2, false_alarms_per_day=1.0, max_samples_per_s=0.0, max_bytes_per_s=1000.0, max_miss_rate=0.0
     )
     assert followed.follow(fleet_pb2.GroupSettings())
     assert followed.router == FollowedSettings(tmp_path, LOCAL).router == LOCAL
@@ -85,14 +85,14 @@ def test_a_router_and_a_budget_in_use_adopt_other_settings() -> None:
     before = Counter(router.select(p_values).codes.tolist())
     assert before[ALARM] == before[AUDIT] == 0
     changed = settings.model_copy(
-        update={"audit_share": 0.5, "false_alarms_per_day": 8640, "max_samples_per_s": 7.0, "max_bytes_per_s": 50.0}
+        update={"audit_share": 0.5, "false_alarms_per_day": 8640, "max_samples_per_s": 12.0, "max_bytes_per_s": 50.0}
     )
     router.settings = changed
     budget.configure(changed)
     after = Counter(router.select(p_values).codes.tolist())
     assert after[ALARM] == 10  # p-values up to 0.01
     assert after[AUDIT] == pytest.approx(475, abs=60)
-    assert budget.grant(np.ones(50)) == 7
+    assert budget.grant(np.ones(50), audits=50).audits == 12
     budget.follow(UplinkLoad(0, 0.0, connected=True, throughput_bytes_per_s=0, round_trip_s=0))
     assert budget.bytes_per_s == 50
 
@@ -104,7 +104,7 @@ def test_a_running_agent_applies_and_reports_the_settings_of_its_group(cloud: Cl
     device.start()
     device.until(lambda: cloud.heartbeats and len(logged(device)) > 400)
     assert cloud.heartbeats[-1].settings == fleet_pb2.GroupSettings(
-        audit_share=0.01, false_alarms_per_day=1, max_samples_per_s=0, max_bytes_per_s=0
+        audit_share=0.01, false_alarms_per_day=1, max_samples_per_s=0, max_bytes_per_s=0, max_miss_rate=0
     )
     few = sum(row["route"] == "audit" for row in logged(device)[:400])
     cloud.group_settings = fleet_pb2.GroupSettings(audit_share=0.5)

@@ -67,7 +67,7 @@ def test_a_steady_stream_uses_the_whole_budget_at_less_quality() -> None:
     for _ in range(2000):  # 100 kB a second as they are, 20 kB as JPEG
         clock.now += 1.0
         form = planner.choose_form(Modality.IMAGE, 100_000)
-        if budget.grant(np.array([100_000 * weights[form]])):
+        if budget.grant(np.array([100_000 * weights[form]])).others:
             sent[form] += 1
         else:
             left_behind += 1

@@ -28,6 +28,7 @@ from edge.settings.sources import ImageFolderSettings, ReplaySettings
 from edge.sources import SourceHealth
 from edge.spool import Spool
 from edge.uplink.meter import LinkMeter
+from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle
 from shared.errors import EngineError
 from shared.images import encode_png
@@ -51,11 +52,13 @@ def around(tmp_path: Path) -> Iterator[PipelineContext]:
     stop = threading.Event()
     spool = Spool(settings.state_dir / "spool.db", SpoolSettings(), counters)
     alarms = AlarmDelivery([], tmp_path / "alarms.db", counters, str)
+    budget, verdicts = UploadBudget(settings.router), VerdictStore(tmp_path / "state" / "verdicts.db")
     yield PipelineContext(
-        settings, counters, spool, UploadBudget(settings.router), LatencyHistogram(), None, alarms, None, stop
+        settings, counters, spool, budget, LatencyHistogram(), None, alarms, None, stop, verdicts.audits
     )
     stop.set()
     spool.close()
+    verdicts.close()
 
 
 def pipeline_on(path: Path, around: PipelineContext) -> Pipeline:

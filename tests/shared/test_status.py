@@ -12,6 +12,7 @@ from shared.status import (
     Heartbeat,
     HeartbeatCounters,
     LatencyStatus,
+    MissReport,
     RunningBundle,
     SourceStatus,
     SpoolStatus,
@@ -60,7 +61,15 @@ def test_a_heartbeat_survives_the_wire_whole() -> None:
     heartbeat = Heartbeat(
         agent_version="1.2",
         counters=HeartbeatCounters(**{name: 10 + at for at, name in enumerate(HeartbeatCounters.model_fields)}),
-        running=(RunningBundle(source_id="cam", bundle_name="press", bundle_id="press-1-abc", artefact="int8"),),
+        running=(
+            RunningBundle(
+                source_id="cam",
+                bundle_name="press",
+                bundle_id="press-1-abc",
+                artefact="int8",
+                missed=MissReport(audits=9, anomalous=2, unknown=1, audit_share=0.01, limit_words="holds"),
+            ),
+        ),
         spool_samples=5,
         spool_bytes=2**64 - 1,
         warnings=("spool full",),
@@ -74,6 +83,7 @@ def test_the_models_name_every_field_of_the_wire() -> None:
         (Heartbeat, fleet_pb2.HeartbeatRequest.DESCRIPTOR),
         (HeartbeatCounters, fleet_pb2.Counters.DESCRIPTOR),
         (RunningBundle, fleet_pb2.RunningBundle.DESCRIPTOR),
+        (MissReport, fleet_pb2.MissReport.DESCRIPTOR),
     ):
         assert list(model.model_fields) == [
             field.name for field in descriptor.fields if field.name != "query_only"

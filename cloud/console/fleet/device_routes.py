@@ -16,7 +16,7 @@ from cloud.console.page import page, part
 from cloud.console.rendering import render
 from cloud.console.review.reading import can_decide
 from cloud.console.views import row_view
-from cloud.devices import DeviceView, MissView, miss_view, read_devices
+from cloud.devices import DeviceView, miss_view, read_devices
 from cloud.store import Store
 from cloud.store.device_queries import BundleAudits, audits_by_bundle, newest_of_sources, times_of_device
 from cloud.store.group_settings import settings_by_group
@@ -26,7 +26,6 @@ from cloud.store.verdict_columns import VerdictRow
 from cloud.system.figures import LatencyFigures, latency_of
 from cloud.words import count_words, duration_words
 from shared.group_settings import GroupSettings
-from shared.samples import Decision
 
 SHOWN_REPORTS = 5
 SETTING_WORDS = {
@@ -34,6 +33,7 @@ SETTING_WORDS = {
     "audit_share": "Share of audits",
     "max_samples_per_s": "Samples a second, at most",
     "max_bytes_per_s": "Bytes a second, at most",
+    "max_miss_rate": "Missed share, at most",
 }
 
 
@@ -118,7 +118,7 @@ def _render(facts: DeviceFacts, span: str) -> str:
         span=span,
         spans=SPAN_LABELS,
         settings=_settings(facts),
-        misses=[(each.bundle_id, miss_words(_miss(each))) for each in facts.audits],
+        misses=[(each.bundle_id, miss_words(miss_view(each.decisions))) for each in facts.audits],
         latency=_latency(facts.latency),
         newest=[row_view(row) for row in facts.newest],
         reported_words=_reported_words(facts.reported),
@@ -130,11 +130,6 @@ def _reported_words(count: int) -> str:
     if not count:
         return "People have reported no miss of this device."
     return f"People have reported {count_words(count)} {'miss' if count == 1 else 'misses'} of this device."
-
-
-def _miss(audits: BundleAudits) -> MissView:
-    counts = {Decision.ANOMALOUS: audits.anomalous, Decision.NORMAL: audits.judged - audits.anomalous}
-    return miss_view(counts)
 
 
 def _settings(facts: DeviceFacts) -> list[tuple[str, str, str]]:

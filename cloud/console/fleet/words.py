@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from cloud.devices import HEALTH_WORDS, DeviceView, MissView
+from cloud.devices import HEALTH_WORDS, DeviceView, MissView, RunningView
 from cloud.words import NO_FIGURE, SPACE, bytes_words, count_words, share_words
 from shared.samples import Decision
 from shared.status import WAITING
+from shared.texts import at_most_percent
 
 
 def device_on_page(device: DeviceView) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def device_on_page(device: DeviceView) -> dict[str, Any]:
         "dropped": count_words(figures.samples_dropped) if figures.samples_dropped else "",
         "anomalous": count_words(device.decisions[Decision.ANOMALOUS]),
         "missed_words": miss_words(device.missed),
+        "running": [_running_on_page(item) for item in device.running],
         "missed_short": at_most_words(device.missed.at_most_share),
         "figures": {
             "Screened": count_words(figures.samples_screened),
@@ -35,6 +37,15 @@ def device_on_page(device: DeviceView) -> dict[str, Any]:
             "Rejected": count_words(figures.samples_rejected),
             "Dropped": count_words(figures.samples_dropped),
         },
+    }
+
+
+def _running_on_page(item: RunningView) -> dict[str, Any]:
+    shown = item.model_dump(mode="json")
+    missed = item.missed
+    return shown | {
+        "missed_words": miss_words(missed) if missed is not None else "",
+        "missed_short": at_most_words(missed.at_most_share if missed is not None else None),
     }
 
 
@@ -60,11 +71,7 @@ def at_most_words(share: float | None) -> str:
     """Return an upper bound in percent, with two significant digits, rounded up."""
     if share is None:
         return NO_FIGURE
-    percent = 100 * share
-    digits = 0 if percent >= 10 else 1 if percent >= 1 else 2 if percent >= 0.1 else 3
-    scale = 10**digits
-    rounded = min(100.0, -(-percent * scale // 1) / scale)
-    return f"≤{SPACE}{rounded:.{digits}f}{SPACE}%"
+    return f"≤{SPACE}{at_most_percent(share)}{SPACE}%"
 
 
 def miss_words(missed: MissView) -> str:
@@ -73,4 +80,7 @@ def miss_words(missed: MissView) -> str:
         return "No audit has been judged yet: the share of missed anomalies is unknown."
     bound = at_most_words(missed.at_most_share).removeprefix(f"≤{SPACE}")
     found = f", {count_words(missed.anomalous)} of them anomalous" if missed.anomalous else ", none of them anomalous"
-    return f"At most {bound} of what stayed (95{SPACE}%), from {count_words(missed.audits)} audits{found}."
+    lost = ""
+    if missed.unknown:
+        lost = f"; {count_words(missed.unknown)} without a decision count as anomalous"
+    return f"At most {bound} of what stayed (95{SPACE}%), from {count_words(missed.audits)} audits{found}{lost}."

@@ -69,30 +69,50 @@ class Counters(_message.Message):
     def __init__(self, samples_screened: _Optional[int] = ..., samples_forwarded: _Optional[int] = ..., samples_audited: _Optional[int] = ..., samples_alarmed: _Optional[int] = ..., samples_rejected: _Optional[int] = ..., samples_dropped: _Optional[int] = ..., bytes_screened: _Optional[int] = ..., bytes_uploaded: _Optional[int] = ...) -> None: ...
 
 class RunningBundle(_message.Message):
-    __slots__ = ("source_id", "bundle_name", "bundle_id", "artefact", "state")
+    __slots__ = ("source_id", "bundle_name", "bundle_id", "artefact", "state", "missed")
     SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_NAME_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_ID_FIELD_NUMBER: _ClassVar[int]
     ARTEFACT_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
     source_id: str
     bundle_name: str
     bundle_id: str
     artefact: str
     state: str
-    def __init__(self, source_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., artefact: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+    missed: MissReport
+    def __init__(self, source_id: _Optional[str] = ..., bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ..., artefact: _Optional[str] = ..., state: _Optional[str] = ..., missed: _Optional[_Union[MissReport, _Mapping]] = ...) -> None: ...
+
+class MissReport(_message.Message):
+    __slots__ = ("audits", "anomalous", "unknown", "audit_share", "forward_p_value", "limit_words")
+    AUDITS_FIELD_NUMBER: _ClassVar[int]
+    ANOMALOUS_FIELD_NUMBER: _ClassVar[int]
+    UNKNOWN_FIELD_NUMBER: _ClassVar[int]
+    AUDIT_SHARE_FIELD_NUMBER: _ClassVar[int]
+    FORWARD_P_VALUE_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_WORDS_FIELD_NUMBER: _ClassVar[int]
+    audits: int
+    anomalous: int
+    unknown: int
+    audit_share: float
+    forward_p_value: float
+    limit_words: str
+    def __init__(self, audits: _Optional[int] = ..., anomalous: _Optional[int] = ..., unknown: _Optional[int] = ..., audit_share: _Optional[float] = ..., forward_p_value: _Optional[float] = ..., limit_words: _Optional[str] = ...) -> None: ...
 
 class GroupSettings(_message.Message):
-    __slots__ = ("false_alarms_per_day", "audit_share", "max_samples_per_s", "max_bytes_per_s")
+    __slots__ = ("false_alarms_per_day", "audit_share", "max_samples_per_s", "max_bytes_per_s", "max_miss_rate")
     FALSE_ALARMS_PER_DAY_FIELD_NUMBER: _ClassVar[int]
     AUDIT_SHARE_FIELD_NUMBER: _ClassVar[int]
     MAX_SAMPLES_PER_S_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_PER_S_FIELD_NUMBER: _ClassVar[int]
+    MAX_MISS_RATE_FIELD_NUMBER: _ClassVar[int]
     false_alarms_per_day: float
     audit_share: float
     max_samples_per_s: float
     max_bytes_per_s: float
-    def __init__(self, false_alarms_per_day: _Optional[float] = ..., audit_share: _Optional[float] = ..., max_samples_per_s: _Optional[float] = ..., max_bytes_per_s: _Optional[float] = ...) -> None: ...
+    max_miss_rate: float
+    def __init__(self, false_alarms_per_day: _Optional[float] = ..., audit_share: _Optional[float] = ..., max_samples_per_s: _Optional[float] = ..., max_bytes_per_s: _Optional[float] = ..., max_miss_rate: _Optional[float] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
     __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only", "key_set_sha256", "settings", "settings_refusal", "disk_free_bytes")

@@ -280,6 +280,7 @@ async def test_the_settings_of_a_group_are_replaced_as_a_whole(fleet: Fleet, cli
         "false_alarms_per_day": None,
         "max_samples_per_s": None,
         "max_bytes_per_s": None,
+        "max_miss_rate": None,
     }
     assert (await client.get("/groups/presses")).json()["settings"] == answer.json()
     for body in ({"audit_share": 2}, {"audit_share": True}, {"other": 1}, []):

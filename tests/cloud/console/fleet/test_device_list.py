@@ -16,7 +16,7 @@ from cloud.store.fleet import Place, set_place, set_title, store_heartbeat
 from cloud.store.fleet_queries import DeviceRow
 from shared.group_settings import GroupSettings
 from shared.samples import Decision
-from shared.status import DRIFT_WARNING, WAITING, Heartbeat, HeartbeatCounters, RunningBundle
+from shared.status import DRIFT_WARNING, WAITING, Heartbeat, HeartbeatCounters, MissReport, RunningBundle
 from tests.cloud.console.filled_store import CAMERA, SHUTTLE, Fleet, add_devices
 
 NOW_S, LATE_S = 10_000.0, 60.0
@@ -157,7 +157,16 @@ async def test_a_device_has_a_page_with_its_settings_audits_and_samples(
     assert 'aria-current="true">24 hours' in part.text
 
 
-def test_audits_bound_the_missed_share() -> None:
-    view = view_of(Heartbeat(), audits={Decision.NORMAL: 311, Decision.ANOMALOUS: 1})
+def test_the_bound_of_a_device_is_that_of_its_worst_source() -> None:
+    counted = {Decision.NORMAL: 311, Decision.ANOMALOUS: 1}
+    view = view_of(Heartbeat(running=(RunningBundle(source_id="old"),)), audits=counted)  # an older agent
     assert (view.missed.audits, view.missed.anomalous) == (312, 1)
-    assert view.missed.at_most_share == pytest.approx(0.01512, abs=1e-4)
+    assert view.missed.at_most_share == pytest.approx(0.02484, abs=1e-4)
+    good, poor = MissReport(audits=2000), MissReport(audits=500, anomalous=3, unknown=1, limit_words="x" * 900)
+    running = (RunningBundle(source_id="a", missed=good), RunningBundle(source_id="b", missed=poor))
+    view = view_of(Heartbeat(running=running), audits=counted)
+    assert (view.missed.audits, view.missed.anomalous, view.missed.unknown) == (500, 3, 1)
+    assert device_on_page(view)["running"][0]["missed_short"] == "≤\u00a00.19\u00a0%"
+    assert len(view.running[1].limit_words) < 500
+    unknown = RunningBundle(source_id="c", missed=MissReport())
+    assert view_of(Heartbeat(running=(*running, unknown)), audits=counted).missed.at_most_share is None

@@ -1,0 +1,195 @@
+"""Counts of verdicts on audits, by source and bundle, in the file of the verdicts.
+
+A drawn sample is noted once it is in the spool and counted in the transaction that stores its verdict. A sample without
+a verdict after LATE_S counts as anomalous until the verdict arrives: it may have left a full spool. Until then it is
+left out, because the time to a verdict does not depend on the decision.
+"""
+
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from shared.miss_control import MissCounts
+from shared.samples import Decision, Verdict
+
+LATE_S = 86_400.0
+FORGOTTEN_S = 30 * 86_400.0  # after which a verdict no longer changes the counts
+MAX_TRACKED = 200_000
+KEPT_BUNDLES = 4  # of each source
+_NOTES_UNTIL_CHECK = 1000  # of the number of noted samples
+NOT_COUNTED = -1  # cell of an audit of a time without `max_miss_rate`
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS tracked (
+  sample_id BLOB PRIMARY KEY, stream INTEGER NOT NULL, cell INTEGER NOT NULL, is_audit INTEGER NOT NULL,
+  part REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS streams (
+  stream INTEGER PRIMARY KEY AUTOINCREMENT, source_id TEXT NOT NULL, bundle_id TEXT NOT NULL,
+  UNIQUE (source_id, bundle_id)
+);
+CREATE TABLE IF NOT EXISTS tracked_verdicts (
+  stream INTEGER NOT NULL, cell INTEGER NOT NULL, is_audit INTEGER NOT NULL, part REAL NOT NULL,
+  outcome INTEGER NOT NULL, samples INTEGER NOT NULL, PRIMARY KEY (stream, cell, is_audit, part, outcome)
+) WITHOUT ROWID;
+"""
+_NORMAL, _ANOMALOUS, _UNDECIDED, _LOST = range(4)
+_OUTCOMES = {Decision.NORMAL: _NORMAL, Decision.ANOMALOUS: _ANOMALOUS, Decision.UNDECIDED: _UNDECIDED}
+_COLUMNS = "sample_id, stream, cell, is_audit, part"
+_COUNT = (
+    "INSERT INTO tracked_verdicts VALUES (?, ?, ?, ?, ?, ?) "
+    "ON CONFLICT DO UPDATE SET samples = samples + excluded.samples"
+)
+
+
+class TrackedSample(NamedTuple):
+    """Sample whose verdict counts.
+
+    `cell` is that of its p-value in `shared.miss_control`, or NOT_COUNTED. `is_audit`: it was accepted and drawn.
+    `part`: of its bet. `sample_id` is empty for a sample that was drawn and could not be sent.
+    """
+
+    sample_id: bytes
+    cell: int
+    is_audit: bool
+    part: float
+
+
+@dataclass(frozen=True, slots=True)
+class AuditCounts:
+    """Audits of one source and bundle.
+
+    `judged` audits have a verdict or were given up; `anomalous` of them are anomalous, and `unknown` have no decision.
+    `late` ones wait for longer than LATE_S. `pending` ones wait for less and are in no other figure. `evidence`:
+    all samples with a cell, the unknown and late ones as anomalous.
+    """
+
+    judged: int = 0
+    anomalous: int = 0
+    unknown: int = 0
+    late: int = 0
+    pending: int = 0
+    evidence: MissCounts = field(default_factory=MissCounts)
+
+    @property
+    def audits(self) -> int:
+        """Audits that count."""
+        return self.judged + self.late
+
+    @property
+    def without_decision(self) -> int:
+        """Audits that count as anomalous because their decision is unknown."""
+        return self.unknown + self.late
+
+
+class AuditLedger:
+    """Noted samples and their counts; safe to use from any thread. `version` grows with each change."""
+
+    def __init__(self, connection: sqlite3.Connection, lock: threading.Lock) -> None:
+        """Use tables of SCHEMA in the file of `connection`, which `lock` guards."""
+        self._connection, self._lock = connection, lock
+        self.version, self._notes = 0, 0
+
+    def note(self, source_id: str, bundle_id: str, samples: Sequence[TrackedSample]) -> None:
+        """Note samples that are in the spool, or that could not be sent. Raises sqlite3.Error."""
+        with self._lock, self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            stream = self._stream(connection, source_id, bundle_id)
+            for sample in samples:
+                known = None
+                if sample.sample_id:  # its verdict may be here already
+                    query = "SELECT decision FROM verdicts WHERE sample_id = ?"
+                    known = connection.execute(query, (sample.sample_id,)).fetchone()
+                outcome = _OUTCOMES[Decision(known[0])] if known else _LOST
+                row = (stream, sample.cell, int(sample.is_audit), sample.part)
+                if known or not sample.sample_id:
+                    connection.execute(_COUNT, (*row, outcome, 1))
+                else:
+                    connection.execute("INSERT OR IGNORE INTO tracked VALUES (?, ?, ?, ?, ?)", (sample.sample_id, *row))
+            if self._notes % _NOTES_UNTIL_CHECK == 0:
+                self._give_up(connection)
+            self._notes += 1
+            self.version += 1
+
+    def count(self, connection: sqlite3.Connection, verdicts: Iterable[Verdict]) -> None:
+        """Count new verdicts inside the transaction that stores them."""
+        for verdict in verdicts:
+            query = "DELETE FROM tracked WHERE sample_id = ? RETURNING stream, cell, is_audit, part"
+            row = connection.execute(query, (verdict.sample_id.bytes,)).fetchone()
+            if row is not None:
+                connection.execute(_COUNT, (*row, _OUTCOMES[verdict.decision], 1))
+                self.version += 1
+
+    def counts(self, source_id: str, bundle_id: str) -> AuditCounts:
+        """Return the counts of one source and bundle. Raises sqlite3.Error."""
+        with self._lock:
+            query = "SELECT stream FROM streams WHERE source_id = ? AND bundle_id = ?"
+            found = self._connection.execute(query, (source_id, bundle_id)).fetchone()
+            if found is None:
+                return AuditCounts()
+            rows = self._connection.execute(
+                "SELECT cell, is_audit, part, outcome, samples FROM tracked_verdicts WHERE stream = ?", found
+            ).fetchall()
+            late = self._connection.execute(
+                "SELECT cell, is_audit, part, COUNT(*) FROM tracked WHERE sample_id < ? AND stream = ? "
+                "GROUP BY cell, is_audit, part",
+                (_id_at(time.time() - LATE_S), *found),
+            ).fetchall()
+            (waiting,) = self._connection.execute(
+                "SELECT COUNT(*) FROM tracked WHERE stream = ? AND is_audit = 1", found
+            ).fetchone()
+        return _counts(rows, late, int(waiting))
+
+    def _stream(self, connection: sqlite3.Connection, source_id: str, bundle_id: str) -> int:
+        """Return the number of a source and bundle; a new one replaces the oldest of its source."""
+        query = "SELECT stream FROM streams WHERE source_id = ? AND bundle_id = ?"
+        found = connection.execute(query, (source_id, bundle_id)).fetchone()
+        if found is not None:
+            return int(found[0])
+        connection.execute("INSERT INTO streams (source_id, bundle_id) VALUES (?, ?)", (source_id, bundle_id))
+        old = "SELECT stream FROM streams WHERE source_id = ? ORDER BY stream DESC LIMIT -1 OFFSET ?"
+        for (stream,) in connection.execute(old, (source_id, KEPT_BUNDLES)).fetchall():
+            for table in ("tracked", "tracked_verdicts", "streams"):
+                connection.execute(f"DELETE FROM {table} WHERE stream = ?", (stream,))
+        return int(connection.execute(query, (source_id, bundle_id)).fetchone()[0])
+
+    def _give_up(self, connection: sqlite3.Connection) -> None:
+        """Count samples as lost for good whose verdict is overdue, or that are too many."""
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM tracked WHERE sample_id < ? ORDER BY sample_id LIMIT ?",
+            (_id_at(time.time() - FORGOTTEN_S), MAX_TRACKED),
+        ).fetchall()
+        (tracked,) = connection.execute("SELECT COUNT(*) FROM tracked").fetchone()
+        if (excess := tracked - len(rows) - MAX_TRACKED) > 0:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS} FROM tracked ORDER BY sample_id LIMIT ?",
+                (len(rows) + excess,),
+            ).fetchall()
+        for sample_id, *row in rows:
+            connection.execute("DELETE FROM tracked WHERE sample_id = ?", (sample_id,))
+            connection.execute(_COUNT, (*row, _LOST, 1))
+
+
+def _id_at(at_s: float) -> bytes:
+    """Return the first sample id of a time; a UUIDv7 begins with its milliseconds."""
+    return max(0, int(at_s * 1000)).to_bytes(6, "big")
+
+
+def _counts(
+    rows: Sequence[tuple[int, int, float, int, int]], late: Sequence[tuple[int, int, float, int]], waiting: int
+) -> AuditCounts:
+    totals = [0, 0, 0, 0]
+    evidence = MissCounts()
+    for cell, is_audit, part, outcome, samples in rows:
+        totals[outcome] += samples * is_audit
+        if cell != NOT_COUNTED:
+            evidence.add(cell, anomalous=outcome != _NORMAL, part=part, count=samples)
+    late_audits = 0
+    for cell, is_audit, part, samples in late:
+        late_audits += samples * is_audit
+        if cell != NOT_COUNTED:
+            evidence.add(cell, anomalous=True, part=part, count=samples)
+    unknown = totals[_UNDECIDED] + totals[_LOST]
+    return AuditCounts(sum(totals), totals[_ANOMALOUS], unknown, late_audits, waiting - late_audits, evidence)
