@@ -40,6 +40,12 @@ export class Outbox {
     return true;
   }
 
+  // Take back an entry that is on its way, once it is stored.
+  undoOnceStored(entry) {
+    entry.undo = true;
+    this.#keep();
+  }
+
   // Send what waits, one after the other, unless that is under way.
   async send() {
     clearTimeout(this.timer);
@@ -119,7 +125,7 @@ export class Outbox {
 
   #keep() {
     try {
-      localStorage.setItem(place(this.account), JSON.stringify(this.entries.slice(0, MAX_KEPT).map(({ key, kind, body }) => ({ key, kind, body }))));
+      localStorage.setItem(place(this.account), JSON.stringify(this.entries.slice(0, MAX_KEPT).map(({ key, kind, body, undo }) => ({ key, kind, body, undo }))));
     } catch {
       // A full or forbidden storage: the entries are kept until the page is closed.
     }

@@ -366,6 +366,7 @@ function begin() {
     panel: () => panel,
     chosen: () => chosen,
     reopen: (item) => open(item, { step: "none", again: true }),
+    reload: () => load(work().dataset.address),
     changed: changesSoon,
     decided: (item) => labels.show(item),
   });

@@ -1,6 +1,7 @@
 // Decisions on items, their undo and reviewed marks: shown at once, and stored by the outbox.
 import { setProblem } from "./live.js";
 import { Outbox } from "./outbox.js";
+import { keepSteps, keptSteps } from "./undo_steps.js";
 
 const WORDS = { real: "real", false_alarm: "false alarm", unsure: "unsure" };
 const MAX_ITEMS = 200;
@@ -8,11 +9,11 @@ const MAX_VERDICTS = 5000;
 const TOAST_MS = 8000;
 
 export class Decisions {
-  constructor({ page, rows, rowOf, panel, selection, chosen, reopen, move, changed, decided }) {
-    Object.assign(this, { page, rows, rowOf, panel, selection, chosen, reopen, move, changed, decided });
+  constructor({ page, rows, rowOf, panel, selection, chosen, reopen, reload, move, changed, decided }) {
+    Object.assign(this, { page, rows, rowOf, panel, selection, chosen, reopen, reload, move, changed, decided });
     this.account = page?.dataset.account ?? "";
     this.shown = new Map(); // item: {decision, reviewed} that this page has given and the service may not have stored
-    this.done = []; // steps to undo, the newest last
+    this.done = []; // steps to undo, the newest last; kept over a reload of this tab
     this.toast = document.querySelector(".r-toast");
     this.toastTimer = 0;
     this.outbox = new Outbox(this.account, {
@@ -21,6 +22,7 @@ export class Decisions {
       refused: (entry, words) => this.#refused(entry, words),
       conflict: (entry, found) => this.#conflict(entry, found),
     });
+    this.done = keptSteps(this.account, this.outbox.entries);
     for (const entry of this.outbox.entries) this.#show(entry);
     if (this.account) this.outbox.send();
   }
@@ -80,14 +82,15 @@ export class Decisions {
 
   undo() {
     const step = this.done.pop();
-    if (!step) return this.#say("There is nothing to undo on this page.");
+    if (!step) return this.#say("There is nothing to undo.");
     for (const entry of step.entries) {
       for (const item of itemsOf(entry)) this.shown.delete(String(item));
       if (this.outbox.remove(entry)) continue;
       if (entry.kind === "marks") this.outbox.add("marks", { items: entry.body.items, reviewed: !entry.body.reviewed });
       else if (entry.stored) this.outbox.add("undo", { decisions: entry.stored });
-      else entry.undo = true; // it is on its way
+      else this.outbox.undoOnceStored(entry);
     }
+    keepSteps(this.account, this.done);
     this.mark();
     this.changed();
     this.#say(`Undone. ${step.words}.`);
@@ -161,6 +164,7 @@ export class Decisions {
   #keep(entries, items, words) {
     for (const entry of entries) this.#show(entry);
     this.done.push({ entries, items, words });
+    keepSteps(this.account, this.done);
     this.mark();
     this.#say(words, true);
   }
@@ -191,17 +195,28 @@ export class Decisions {
         if (entry.kind === "undo") this.shown.delete(String(item));
       }
       if (entry.undo) this.outbox.add("undo", { decisions: entry.stored });
+      keepSteps(this.account, this.done);
     }
     this.mark();
     this.changed();
     if (entry.kind === "decisions" && items.length) this.decided(items.at(-1).item);
-    if (entry.kind === "undo" && items.some(({ item }) => String(item) === this.panel()?.dataset.item)) this.reopen(this.panel().dataset.item);
+    if (entry.kind !== "undo") return;
+    if (items.some(({ item }) => String(item) === this.panel()?.dataset.item)) this.reopen(this.panel().dataset.item);
+    if (items.length && !items.some(({ item }) => this.rowOf(item))) this.reload(); // decided before the list was read
   }
 
   #refused(entry, words) {
     for (const item of itemsOf(entry)) this.shown.delete(String(item));
+    this.#replaceStep(entry, []);
     this.#say(`Not stored. ${words}`);
     this.changed();
+  }
+
+  // Let the step of an entry that was not stored undo these entries instead.
+  #replaceStep(entry, entries) {
+    for (const step of this.done) step.entries = step.entries.flatMap((each) => (each === entry ? entries : [each]));
+    this.done = this.done.filter((step) => step.entries.length);
+    keepSteps(this.account, this.done);
   }
 
   // Another person has decided meanwhile: ask.
@@ -223,7 +238,9 @@ export class Decisions {
       const wanted = isReplaced
         ? mine.map(({ item, seen }) => ({ item, seen: theirs.get(item) ?? seen }))
         : mine.filter(({ item }) => !theirs.has(item));
-      if (wanted.length) this.#show(this.outbox.add("decisions", { ...entry.body, items: wanted }));
+      const again = wanted.length ? [this.outbox.add("decisions", { ...entry.body, items: wanted })] : [];
+      again.forEach((each) => this.#show(each));
+      this.#replaceStep(entry, again);
       this.mark();
       this.changed();
     };
