@@ -11,13 +11,12 @@ from cloud.store.comparisons import AskedSamples, ComparisonStatus, SampleChoice
 from cloud.store.labels import Label, NewLabel, add_label
 from shared.bundle import sign
 from shared.samples import Decision
-from tests.cloud.console.conftest import RunningConsole, running_console
-from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest
+from tests.cloud.console.conftest import running_console
+from tests.cloud.console.filled_store import KEY, SHUTTLE, Fleet, manifest
 
 
-async def compare(console: RunningConsole) -> tuple[int, str]:
+async def compare(fleet: Fleet) -> tuple[int, str]:
     """A comparison of six samples, four of them judged; its number and the id of a sample with another decision."""
-    fleet = console.fleet
     await fleet.enrol()
     bundle = sign(manifest(SHUTTLE, 2), {"edge/note.json": b"2"}, KEY)
     other = (await fleet.registry.publish(bundle, make_current=False)).bundle_id
@@ -39,7 +38,7 @@ async def compare(console: RunningConsole) -> tuple[int, str]:
 
 def test_a_comparison_shows_progress_figures_and_changed_samples(tmp_path: Path) -> None:
     with running_console(tmp_path) as console:
-        number, changed = console.do(compare(console))
+        number, changed = console.do(compare(console.fleet))
         page = httpx.get(f"{console.url}/models/compare/{number}")
         assert page.status_code == 200
         for text in (

@@ -7,43 +7,18 @@ from axe_playwright_python.sync_playwright import Axe
 
 from cloud.store.labels import Label
 from cloud.store.sessions import end_sessions
-from cloud.user_roles import UserRole
 from tests.cloud.console.browsing import wait_for, wait_until
 from tests.cloud.console.filled_store import XSS
 from tests.cloud.console.review.conftest import Inbox
 from tests.cloud.console.test_usability import ALL_RULES, COLOURS
 from tests.cloud.store.review.judged import Judged
 
-CHOSEN = "document.querySelector('.r-row.r-chosen')?.dataset.item"
 ROWS = "rows => rows.map(row => row.dataset.item)"
 TAB_LEFT = ".r-tab[aria-current] b"
-DECIDED = {"r": Label.REAL, "f": Label.FALSE_ALARM, "u": Label.UNSURE}
 
 
 def decisions(inbox: Inbox, device_id: str) -> list[Label | None]:
     return [item.decision for item in inbox.items(device_id)]
-
-
-def test_fifty_items_are_decided_with_one_key_each(inbox: Inbox, operator: Any) -> None:
-    inbox.fill("press-50", 55)
-    page = operator().open("/?device=press-50")
-    assert page.locator(".r-row").count() == 50
-    page.keyboard.press("j")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".r-why .v-facts")
-    wanted = []
-    for place in range(55):
-        before = page.evaluate(CHOSEN)
-        key = "rfu"[place % 3]
-        wanted.append(DECIDED[key])
-        page.keyboard.press(key)
-        if place < 54:
-            wait_until(page, lambda before=before: page.evaluate(CHOSEN) != before, "the next item was not chosen")
-    wait_until(page, lambda: decisions(inbox, "press-50") == wanted, "the decisions did not arrive")
-    wait_until(page, lambda: page.inner_text(TAB_LEFT) == "0", "the tab counts the items that are left")
-    page.keyboard.press("g")
-    page.wait_for_selector("text=Nothing to review here")
-    assert {item.decided_by for item in inbox.items("press-50")} == {"ada"}
 
 
 def test_a_range_is_decided_at_once_and_undone(inbox: Inbox, operator: Any) -> None:
@@ -226,19 +201,6 @@ def test_a_page_that_could_not_be_read_appears_by_itself_later(inbox: Inbox, ope
 async def execute(inbox: Inbox, statement: str) -> None:
     async with inbox.store.writing() as connection:
         await connection.exec_driver_sql(statement)
-
-
-def test_a_viewer_may_look_and_mark_but_not_decide(inbox: Inbox, operator: Any) -> None:
-    inbox.fill("viewed", 2)
-    page = operator("vic", UserRole.VIEWER).open("/?device=viewed")
-    page.keyboard.press("j")
-    page.keyboard.press("Enter")
-    page.wait_for_selector(".r-panel .r-decide")
-    assert page.locator(".r-panel [data-decide]").count() == 0
-    page.keyboard.press("r")
-    page.keyboard.press("e")
-    wait_until(page, lambda: page.inner_text(TAB_LEFT) == "1", "the item is not marked")
-    assert decisions(inbox, "viewed") == [None, None]
 
 
 @pytest.mark.parametrize("width", [1280, 390])

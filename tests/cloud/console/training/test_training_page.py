@@ -12,7 +12,6 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Error
 
 from cloud.accounts.requests import SESSION_COOKIE
-from cloud.service.main import _make_console
 from cloud.store.api_tokens import Scope, add_api_token, token_text
 from cloud.store.audit import AuditFilter, audit_page
 from cloud.store.registry import Registry
@@ -20,12 +19,11 @@ from cloud.store.rollouts import newest_rollout
 from cloud.user_roles import UserRole
 from shared.bundle import sign
 from shared.signing_keys import new_signing_key
-from tests.accounts import CHEAP, sign_in
+from tests.accounts import sign_in
 from tests.cloud.console.browsing import wait_until
 from tests.cloud.console.filled_store import SHUTTLE, manifest
-from tests.cloud.console.fleet.test_administrator import ServedService
+from tests.cloud.console.served_service import ServedService
 from tests.cloud.jobs.conftest import press_rows
-from tests.cloud.service.harness import running, settings_for
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -33,20 +31,18 @@ ENDED = ("done", "failed", "cancelled")
 class TrainingService(ServedService):
     """A service that signs what it trains, with an older bundle of the name `press`."""
 
-    async def _serve(self, folder: Path) -> None:
-        key = new_signing_key(folder / "signing.pem")
-        training = {"signing_key": folder / "signing.pem", "free_bytes": 0, "cores": 1}
-        settings = settings_for(folder, accounts=CHEAP, training=training)
-        async with running(settings, key, make_console=_make_console) as self.cloud:
-            old = manifest(SHUTTLE).model_copy(update={"name": "press"})
-            await self.cloud.service.registry.publish(sign(old, {"edge/note.json": b"{}"}, key))
-            self._ready.set()
-            await self._end.wait()
+    async def prepare(self) -> None:
+        """Publish the older bundle."""
+        old = manifest(SHUTTLE).model_copy(update={"name": "press"})
+        await self.cloud.service.registry.publish(sign(old, {"edge/note.json": b"{}"}, self.key))
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[TrainingService]:
-    service = TrainingService(tmp_path_factory.mktemp("training"))
+    folder = tmp_path_factory.mktemp("training")
+    key = new_signing_key(folder / "signing.pem")
+    training = {"signing_key": folder / "signing.pem", "free_bytes": 0, "cores": 1}
+    service = TrainingService(folder, key, training=training)
     yield service
     service.stop()
 
