@@ -5,6 +5,13 @@ from enum import StrEnum
 from shared.samples import Decision, Route
 
 ALARM_P_VALUE = 1e-4
+"""Largest fused p-value of an alarm among the review items, by the service's judgement alone.
+
+It is fixed, because it only sorts items into the tabs Alarms and Suspicious. The levels of anomalies and of devices'
+alarms are settings: `analysis.false_alarm_rate`, and `false_alarms_per_day` of a group. Items keep their stored
+severity, and the forecast of a group's settings counts the items of past weeks by it: after a change, tabs and
+forecasts would mix items of both levels.
+"""
 
 
 class Severity(StrEnum):
