@@ -19,7 +19,8 @@ LATE_S = 86_400.0
 FORGOTTEN_S = 30 * 86_400.0  # after which a verdict no longer changes the counts
 MAX_TRACKED = 200_000
 KEPT_BUNDLES = 4  # of each source
-_NOTES_UNTIL_CHECK = 1000  # of the number of noted samples
+_WRITES_UNTIL_CHECK = 1000  # of the number of noted samples
+_MOST_WAITING = 1000  # noted samples in memory
 NOT_COUNTED = -1  # cell of an audit of a time without `max_miss_rate`
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS tracked (
@@ -90,31 +91,30 @@ class AuditLedger:
     def __init__(self, connection: sqlite3.Connection, lock: threading.Lock) -> None:
         """Use tables of SCHEMA in the file of `connection`, which `lock` guards."""
         self._connection, self._lock = connection, lock
-        self.version, self._notes = 0, 0
+        self.version, self._writes = 0, 0
+        self._waiting: list[tuple[str, str, TrackedSample]] = []
 
     def note(self, source_id: str, bundle_id: str, samples: Sequence[TrackedSample]) -> None:
-        """Note samples that are in the spool, or that could not be sent. Raises sqlite3.Error."""
-        with self._lock, self._connection as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            stream = self._stream(connection, source_id, bundle_id)
-            for sample in samples:
-                known = None
-                if sample.sample_id:  # its verdict may be here already
-                    query = "SELECT decision FROM verdicts WHERE sample_id = ?"
-                    known = connection.execute(query, (sample.sample_id,)).fetchone()
-                outcome = _OUTCOMES[Decision(known[0])] if known else _LOST
-                row = (stream, sample.cell, int(sample.is_audit), sample.part)
-                if known or not sample.sample_id:
-                    connection.execute(_COUNT, (*row, outcome, 1))
-                else:
-                    connection.execute("INSERT OR IGNORE INTO tracked VALUES (?, ?, ?, ?, ?)", (sample.sample_id, *row))
-            if self._notes % _NOTES_UNTIL_CHECK == 0:
-                self._give_up(connection)
-            self._notes += 1
+        """Note samples that are in the spool, or that could not be sent.
+
+        They are written with the next verdicts or when counts are read; a crash before forgets them, whatever their
+        verdict. Raises sqlite3.Error.
+        """
+        with self._lock:
+            self._waiting += [(source_id, bundle_id, sample) for sample in samples]
+            del self._waiting[:-MAX_TRACKED]  # while the disk refuses
             self.version += 1
+            if len(self._waiting) >= _MOST_WAITING:
+                self._write_alone()
+
+    def write(self) -> None:
+        """Write the noted samples. Raises sqlite3.Error."""
+        with self._lock:
+            self._write_alone()
 
     def count(self, connection: sqlite3.Connection, verdicts: Iterable[Verdict]) -> None:
         """Count new verdicts inside the transaction that stores them."""
+        self._write(connection)
         for verdict in verdicts:
             query = "DELETE FROM tracked WHERE sample_id = ? RETURNING stream, cell, is_audit, part"
             row = connection.execute(query, (verdict.sample_id.bytes,)).fetchone()
@@ -125,6 +125,7 @@ class AuditLedger:
     def counts(self, source_id: str, bundle_id: str) -> AuditCounts:
         """Return the counts of one source and bundle. Raises sqlite3.Error."""
         with self._lock:
+            self._write_alone()
             query = "SELECT stream FROM streams WHERE source_id = ? AND bundle_id = ?"
             found = self._connection.execute(query, (source_id, bundle_id)).fetchone()
             if found is None:
@@ -141,6 +142,34 @@ class AuditLedger:
                 "SELECT COUNT(*) FROM tracked WHERE stream = ? AND is_audit = 1", found
             ).fetchone()
         return _counts(rows, late, int(waiting))
+
+    def _write_alone(self) -> None:
+        """Write the noted samples in a transaction of their own."""
+        if self._waiting:
+            with self._connection as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                self._write(connection)
+
+    def _write(self, connection: sqlite3.Connection) -> None:
+        """Write the noted samples inside a transaction; one whose verdict is already stored counts at once."""
+        streams: dict[tuple[str, str], int] = {}
+        for source_id, bundle_id, sample in self._waiting:
+            key = source_id, bundle_id
+            if key not in streams:
+                streams[key] = self._stream(connection, source_id, bundle_id)
+            row = (streams[key], sample.cell, int(sample.is_audit), sample.part)
+            query = "SELECT decision FROM verdicts WHERE sample_id = ?"
+            known = connection.execute(query, (sample.sample_id,)).fetchone() if sample.sample_id else None
+            if known is not None:
+                connection.execute(_COUNT, (*row, _OUTCOMES[Decision(known[0])], 1))
+            elif sample.sample_id:
+                connection.execute("INSERT OR IGNORE INTO tracked VALUES (?, ?, ?, ?, ?)", (sample.sample_id, *row))
+            else:
+                connection.execute(_COUNT, (*row, _LOST, 1))
+        if self._writes % _WRITES_UNTIL_CHECK == 0:
+            self._give_up(connection)
+        self._writes += 1
+        self._waiting = []
 
     def _stream(self, connection: sqlite3.Connection, source_id: str, bundle_id: str) -> int:
         """Return the number of a source and bundle; a new one replaces the oldest of its source."""

@@ -1,5 +1,6 @@
 """Store of received verdicts, of the event cursor, and of the samples that await a verdict."""
 
+import contextlib
 import sqlite3
 import threading
 import time
@@ -125,7 +126,9 @@ class VerdictStore:
             return self._awaited
 
     def close(self) -> None:
-        """Close the file."""
+        """Write noted audits and close the file."""
+        with contextlib.suppress(sqlite3.Error):
+            self.audits.write()
         with self._lock:
             self._connection.close()
 

@@ -114,6 +114,9 @@ def test_a_running_agent_applies_and_reports_the_settings_of_its_group(cloud: Cl
     many = sum(row["route"] == "audit" for row in logged(device)[count + 400 :])
     assert few < 20 < 100 < many
     assert any("audit_share = 0.5" in line for line in status_lines(read_status(device.state)))
+    device.until(lambda: cloud.heartbeats[-1].running[0].missed.audits > 20)
+    (missed,) = [line for line in status_lines(read_status(device.state)) if line.startswith("misses")]
+    assert "% of what stayed (95 %), from" in missed
     cloud.group_settings = fleet_pb2.GroupSettings(audit_share=-1)
     device.until(lambda: "audit_share" in cloud.heartbeats[-1].settings_refusal)
     assert cloud.heartbeats[-1].settings.audit_share == 0.5
