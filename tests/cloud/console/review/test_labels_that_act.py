@@ -167,9 +167,7 @@ def test_axe_finds_nothing_serious_on_the_pages_of_labels(inbox: Inbox, operator
     page.wait_for_selector(".r-toast:has-text('left the inbox')")
     for path, at in (
         ("/mutes", ".r-mutes li"),
-        ("/defect-classes", "h2"),
         ("/?tab=missed", ".r-reported"),
-        (f"/device/{name}", "footer"),
     ):
         for dark in (False, True):
             shown = root.open(path, at=at, width=width, dark=dark)
