@@ -1,4 +1,4 @@
-"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|edge`."""
+"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|edge|audit`."""
 
 import os
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloud.evaluation.audits.commands import audit
 from cloud.evaluation.device.commands import edge
 from cloud.evaluation.result_files import measure_and_write
 from cloud.outputs import check_config_path, failure_as_json
@@ -56,6 +57,7 @@ def add_commands(tree: CommandTree) -> None:
         epilog="Examples:  vedette bench edge --quick  |  vedette bench edge --modality image --peer-python "
         "~/anomalib/bin/python --output edge.md  |  vedette bench edge --bundle pump.vedette --data readings.csv"
     )(edge)
+    group.command(epilog="Example:  vedette bench audit --data DATA --json result.json --output audit.md")(audit)
 
 
 def evaluate(

@@ -147,6 +147,7 @@ class Router:
             self._count(p_values)
         if settings.mode == "edge_only":
             codes[codes == FORWARD] = ACCEPT
+            self.audit_share = 0.0
             return RouteSelection(codes, suspicious & ~alarms, np.zeros(0, np.intp), p_values)
         probability = self._reserve(rate_per_s or self._rate.first_per_s)
         drawn = draws < probability

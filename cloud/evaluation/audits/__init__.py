@@ -1,0 +1,1 @@
+"""Benchmark of the bound on missed anomalies, on simulated deployments."""

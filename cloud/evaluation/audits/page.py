@@ -1,0 +1,106 @@
+"""Page and text of the benchmark `vedette bench audit`."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from cloud.evaluation.audits.benchmark import AIMED_RATIO, DRAWN, REQUIRED_RATIO, TABLES
+from cloud.evaluation.audits.coverage import LOOKS, PATTERNS
+from cloud.evaluation.audits.populations import CLOUD_FALSE_ALARMS
+from cloud.evaluation.audits.upload import AUDIT_SHARE, FIRST_P_VALUE, LIMITS
+from shared.terminal import new_console, print_table
+
+_KINDS = {
+    TABLES: "ADBench tables, a screener distilled from the cloud's score",
+    DRAWN: "drawn populations, a screener that agrees poorly with the cloud",
+}
+
+
+def audit_page(result: Mapping[str, Any]) -> str:
+    """Return the Markdown page of a run."""
+    lines = [
+        "# Bound on missed anomalies",
+        "",
+        f"`{result['command']}` simulates {result['runs']:,} deployments. [The method](../methods/miss_bound.md).",
+        "",
+        "## Coverage",
+        f"Share of deployments whose bound is never below the mean miss rate, at any of {result['audits']:,} audits. "
+        "Required: 95 %. Miss rates from 0.03 to 3 % are drawn; they are constant, change slowly, or come in bursts. "
+        "In the last column 0.5 % of the audits are lost and count as anomalous.",
+        "",
+        f"| bound | {' | '.join(PATTERNS)} |",
+        f"|---|{'---|' * len(PATTERNS)}",
+    ]
+    for name, of_pattern in result["coverage"].items():
+        lines.append(f"| {name} | {' | '.join(f'{100 * of_pattern[each]:.1f} %' for each in PATTERNS)} |")
+    lines += [
+        "",
+        "## Width",
+        "Median ratio to the bound of Clopper and Pearson, which holds for one look only.",
+        "",
+        f"| bound | {' | '.join(f'{look:,} audits' for look in LOOKS)} |",
+        f"|---|{'---|' * len(LOOKS)}",
+    ]
+    for name, by_look in result["width"].items():
+        cells = (f"{by_look[str(look)]:.2f}" if str(look) in by_look else "" for look in LOOKS)
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    limits = ", ".join(f"{100 * limit:g}" for limit in LIMITS)
+    lines += [
+        "",
+        "## Upload that `max_miss_rate` asks for",
+        f"Each deployment has a limit of {limits} %, {100 * AUDIT_SHARE:g} % audits, and forwards p-values up to "
+        f"{FIRST_P_VALUE:g} until its audits suffice. The oracle knows the least threshold that holds the limit. The "
+        f"cloud calls {100 * CLOUD_FALSE_ALARMS:g} % of normal samples anomalous. Ratios are those of forwarded "
+        "samples, among deployments with a threshold; the last column counts audits, too. Required: "
+        f"{REQUIRED_RATIO:g} times the upload of the oracle; aim {AIMED_RATIO:g}.",
+    ]
+    for kind, of_kind in result["upload"].items():
+        lines += _upload_lines(kind, of_kind)
+    return "\n".join([*lines, ""])
+
+
+def _upload_lines(kind: str, of_kind: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "",
+        f"**{_KINDS[kind][0].upper()}{_KINDS[kind][1:]}** ({of_kind['populations']}; the oracle forwards "
+        f"{100 * of_kind['oracle_median']:.1f} % in the median)",
+        "",
+        "| audits | limit held at all times | no threshold yet | ratio, median | 9 in 10 | of all uploads | "
+        "within 1.5 | within 1.2 | with audits, median |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for audits, found in of_kind["by_audits"].items():
+        ratios = ("upload_ratio_median", "upload_ratio_p90", "upload_ratio_of_totals")
+        cells = [
+            f"{int(audits):,}",
+            f"{100 * found['holds_at_all_times']:.1f} %",
+            f"{100 * found['without_a_threshold']:.0f} %",
+            *(_ratio(found[name]) for name in ratios),
+            *(f"{100 * found[name]:.0f} %" for name in ("within_1_5", "within_1_2")),
+            _ratio(found["upload_ratio_with_audits_median"]),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def show_audits(result: Mapping[str, Any]) -> None:
+    """Print the coverage and the upload of a run."""
+    console = new_console()
+    covered = [[name, *(f"{100 * row[each]:.1f} %" for each in PATTERNS)] for name, row in result["coverage"].items()]
+    print_table(console, "Deployments whose bound holds at all times", ("bound", *PATTERNS), covered, left=(0,))
+    header = ("audits", "limit held", "no threshold yet", "upload / oracle", "9 in 10")
+    for kind, of_kind in result["upload"].items():
+        rows = [
+            [
+                f"{int(audits):,}",
+                f"{100 * found['holds_at_all_times']:.1f} %",
+                f"{100 * found['without_a_threshold']:.0f} %",
+                _ratio(found["upload_ratio_median"]),
+                _ratio(found["upload_ratio_p90"]),
+            ]
+            for audits, found in of_kind["by_audits"].items()
+        ]
+        print_table(console, _KINDS[kind], header, rows, left=())
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
