@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGES = ("edge", "cloud", "shared")
-OWN_MODULES = ("cloud/modalities/", "cloud/training/modalities/", "edge/modalities/", "shared/modalities/")
+OWN_MODULES = tuple(
+    f"{package}/modalities/" for package in ("cloud", "cloud/job_process", "cloud/training", "edge", "shared")
+)
 LOADS = "cloud/bench/"  # makes samples of each kind, as the tests do
 ENUM = "shared/modality.py"
 NAMED = re.compile(r"\bModality\.[A-Z]{3,}\b")

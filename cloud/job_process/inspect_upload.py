@@ -21,11 +21,11 @@ from cloud.jobs.messages import (
     Inspection,
     InspectionStart,
 )
-from cloud.jobs.minimum import shortage
+from cloud.jobs.minimum import upload_shortage
 from cloud.jobs.options import MAX_COLUMNS
+from cloud.modalities import table_modality
 from shared.errors import DataError, VedetteError
-from shared.images import announced_size, decode_values, encode_jpeg, is_image_file, resize
-from shared.modality import Modality
+from shared.images import PixelRange, announced_size, decode_values, encode_jpeg, is_deep, is_image_file, resize
 from shared.parent_process import end_with_parent
 from shared.videos import VIDEO_SUFFIXES
 
@@ -80,7 +80,7 @@ def _table(path: Path, base: Path) -> Inspection:
     label = find_label(source, settings, ())
     times = TimeColumns.find(source, settings, [label])
     inputs, left_out = find_inputs(source, {label, *times.names}, settings)
-    modality = Modality.SERIES if times.names else Modality.TABULAR
+    modality = table_modality(has_times=bool(times.names))
     normals = _normal_rows(source, label)
     notes = [*source.notes, *([f"column {label!r} is taken as the label"] if label else []), *times.notes, *left_out]
     texts = [name for name in inputs if name in source.texts]
@@ -104,7 +104,7 @@ def _table(path: Path, base: Path) -> Inspection:
         normals=normals,
         anomalies=source.count - normals,
         notes=tuple(notes),
-        problem=shortage(modality, normals),
+        problem=upload_shortage(modality, normals),
     )
 
 
@@ -113,7 +113,7 @@ def _arrays(path: Path, base: Path, settings: "DataSettings") -> Inspection:
     from cloud.training.data import read_table_data
 
     with np.load(path, allow_pickle=False) as archive:
-        modality = Modality.SERIES if "train" in archive.files else Modality.TABULAR
+        modality = table_modality(has_times="train" in archive.files)
     data = read_table_data(path, modality, settings)
     labels = data.labels if data.labels is not None else np.zeros(len(data.rows), dtype=np.bool_)
     normals = int(np.count_nonzero(data.usable & ~labels))
@@ -126,7 +126,7 @@ def _arrays(path: Path, base: Path, settings: "DataSettings") -> Inspection:
         normals=normals,
         anomalies=int(np.count_nonzero(labels)),
         notes=data.notes,
-        problem=shortage(modality, normals),
+        problem=upload_shortage(modality, normals),
     )
 
 
@@ -174,7 +174,7 @@ def _images(folder: Path, images: list[Path], start: InspectionStart, base: Path
         anomalies=int(np.count_nonzero(labels)),
         notes=tuple(notes),
         previews=tuple(previews),
-        problem=shortage(Modality.IMAGE, good),
+        problem=upload_shortage(found.modality, good),
     )
 
 
@@ -202,9 +202,9 @@ def _pixels(path: Path) -> int:
 
 def _small(values: np.ndarray) -> np.ndarray:
     """Return a small picture; deep values are stretched to 8 bits."""
-    if values.dtype != np.uint8:
+    if is_deep(values):
         low, high = float(values.min()), float(values.max())
-        values = np.rint((values.astype(np.float64) - low) * (255.0 / max(high - low, 1e-9))).astype(np.uint8)
+        values = PixelRange(low, max(high, low + 1e-9)).pixels(values)
     factor = min(1.0, PREVIEW_SIDE / max(values.shape[:2]))
     height, width = (max(1, round(side * factor)) for side in values.shape[:2])
     return resize(values[..., :3] if values.shape[2] > 1 else values, height, width)

@@ -11,7 +11,6 @@ from typing import Any
 from cloud.job_process.limits import limit_resources, lower_priority
 from cloud.jobs.messages import Finished, Logged, Progressed, Refused, TrainingStart
 from shared.errors import CertificateError, DataError, ParityError, SettingsError
-from shared.modality import Modality
 from shared.parent_process import end_with_parent
 
 NICENESS, MAX_FILE_BYTES = 10, 16 * 2**30
@@ -108,7 +107,7 @@ def train(start: TrainingStart, report: Reporter) -> dict[str, Any]:
 
 def _prepare(start: TrainingStart, report: Reporter) -> _Prepared:
     """Read the data. Raises DataError, SettingsError."""
-    from cloud.training.data import TableData
+    from cloud.job_process.modalities import DEFAULT_MODALITY, job_modality
     from cloud.training.modalities import load_training_data
 
     options = start.options
@@ -118,16 +117,12 @@ def _prepare(start: TrainingStart, report: Reporter) -> _Prepared:
         stored = read_stored(start, lambda share: report.progress("reading the store", share))
         settings = _settings(start, stored.window_length, stored.window_stride)
         return _Prepared(stored.training, settings, stored.evaluation, stored.folder)
-    from cloud.job_process.split import split_rows
-
     assert start.upload is not None
     settings = _settings(start)
     report.progress("reading", 0.0)
-    data = load_training_data(start.upload, options.modality or Modality.TABULAR, settings.data)
-    if isinstance(data, TableData) and data.modality is Modality.TABULAR:
-        split = split_rows(data, options.seed)
-        return _Prepared(split.training, settings, split.evaluation, start.upload)
-    return _Prepared(data, settings, None, start.upload)
+    data = load_training_data(start.upload, options.modality or DEFAULT_MODALITY, settings.data)
+    split = job_modality(data.modality).split_upload(data, options.seed)
+    return _Prepared(split.training, settings, split.evaluation, start.upload)
 
 
 def _settings(start: TrainingStart, window_length: int = 0, window_stride: int = 0) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cloud.jobs.folders import JobFolders
 from cloud.jobs.inspecting import Inspector
-from cloud.jobs.minimum import shortage
+from cloud.jobs.minimum import stored_shortage
 from cloud.jobs.options import JobRequest, StoredSelection
 from cloud.jobs.signing import usable_key
 from cloud.jobs.uploads import PREVIEWS, UploadFacts, Uploads
@@ -23,9 +23,8 @@ from cloud.store.training_jobs import (
     note_upload,
     remove_job,
 )
-from cloud.store.training_samples import ChosenSamples, SampleSource, choose_samples, devices_of
+from cloud.store.training_samples import SampleSource, choose_samples, devices_of
 from shared.errors import CertificateError
-from shared.modality import Modality
 
 MAX_PICTURE_BYTES = 8 * 2**20
 
@@ -98,7 +97,9 @@ class TrainingDesk:
         if chosen is None:
             text = f"There is no bundle named {wanted.bundle_name!r}: choose the name that the devices run."
             return TrainingCounts(len(devices), "", *(0,) * 8, text)
-        problem = "No device of this name is here." if not devices else shortage_of(chosen)
+        problem = (
+            "No device of this name is here." if not devices else stored_shortage(chosen.modality, len(chosen.normals))
+        )
         return TrainingCounts(
             len(devices),
             chosen.modality.value,
@@ -170,13 +171,6 @@ class TrainingDesk:
         async with self.reading.reading() as connection:
             jobs = await known_jobs(connection)
         return [job for job in jobs if job.data.get("upload_id") == upload_id]
-
-
-def shortage_of(chosen: ChosenSamples) -> str:
-    """Return a sentence where the normal samples of a choice are too few or cannot be trained on; else ""."""
-    if chosen.modality is Modality.VIDEO:
-        return "Clips of the store cannot be trained on: upload the videos."
-    return shortage(chosen.modality, len(chosen.normals), are_windows=chosen.modality is Modality.SERIES)
 
 
 async def _small_file(path: Path) -> bytes | None:

@@ -2,14 +2,14 @@
 
 import math
 
+from cloud.modalities import cloud_modality
 from shared.calibration import MIN_CALIBRATION_SIZE, MIN_TRAINING_SIZE
 from shared.modality import Modality
 
 HELD_OUT_SHARE = 0.3  # of a series, which is split in time; the default of data.held_out_share
-_WORDS = {Modality.TABULAR: "rows", Modality.SERIES: "readings", Modality.IMAGE: "images", Modality.VIDEO: "clips"}
 
 
-def minimum_normals(modality: Modality) -> int:
+def minimum_normals() -> int:
     """Return the least number of normal samples; of an uploaded series of readings, of which windows are many."""
     return MIN_TRAINING_SIZE + MIN_CALIBRATION_SIZE
 
@@ -19,10 +19,20 @@ def minimum_windows() -> int:
     return math.ceil(MIN_CALIBRATION_SIZE / HELD_OUT_SHARE) + 1
 
 
-def shortage(modality: Modality, normals: int, *, are_windows: bool = False) -> str:
-    """Return a sentence where there are too few normal samples, with how many more are needed; else ""."""
-    least = minimum_windows() if are_windows else minimum_normals(modality)
+def upload_shortage(modality: Modality, normals: int) -> str:
+    """Return a sentence where an upload has too few normal samples, with how many more are needed; else ""."""
+    kind = cloud_modality(modality)
+    return _sentence(kind.upload_noun or kind.noun, normals, minimum_normals())
+
+
+def stored_shortage(modality: Modality, normals: int) -> str:
+    """Return a sentence where stored samples are too few, or cannot be trained on at all; else ""."""
+    kind = cloud_modality(modality)
+    least = minimum_windows() if kind.splits_in_time else minimum_normals()
+    return kind.store_refusal or _sentence(kind.noun, normals, least)
+
+
+def _sentence(noun: str, normals: int, least: int) -> str:
     if normals >= least:
         return ""
-    word = "windows" if are_windows else _WORDS[modality]
-    return f"{normals} normal {word}, and training needs at least {least}: {least - normals} more are needed."
+    return f"{normals} normal {noun}s, and training needs at least {least}: {least - normals} more are needed."

@@ -15,7 +15,15 @@ from cloud.modalities.tabular import Tabular
 from cloud.modalities.video import Video
 from shared.modality import Modality
 
-__all__ = ["CLOUD_MODALITIES", "CloudModality", "VectorModality", "View", "cloud_modality", "vector_modality"]
+__all__ = [
+    "CLOUD_MODALITIES",
+    "CloudModality",
+    "VectorModality",
+    "View",
+    "cloud_modality",
+    "table_modality",
+    "vector_modality",
+]
 
 CLOUD_MODALITIES: dict[Modality, CloudModality] = {each.name: each for each in (Tabular(), Series(), Image(), Video())}
 
@@ -23,6 +31,11 @@ CLOUD_MODALITIES: dict[Modality, CloudModality] = {each.name: each for each in (
 def cloud_modality(name: Modality) -> CloudModality:
     """Return the serving side of a modality."""
     return CLOUD_MODALITIES[name]
+
+
+def table_modality(*, has_times: bool) -> Modality:
+    """Return the modality of a table without a word on it: readings of a series if its rows have times."""
+    return Series.name if has_times else Tabular.name
 
 
 def vector_modality(name: Modality) -> VectorModality:

@@ -58,6 +58,7 @@ class CloudModality(ABC):
     Attributes:
         name: The modality.
         noun: Word for one sample.
+        upload_noun: Word for what an upload of training data holds of it; empty: `noun`.
         view: How the console shows a sample.
         source_kind: Kind of the edge source that replays files of it.
         default_methods: Analyzers whose opinions make the verdict unless a training run names others.
@@ -66,18 +67,23 @@ class CloudModality(ABC):
         has_frames: Whether a sample is a clip, whose frames are judged one by one as well.
         takes_new_heads: Whether a bundle holds the reference samples to build a new head into it, as a federated round
             needs.
+        splits_in_time: Whether stored samples are held out by time, the newest ones, and not at random.
+        store_refusal: Why stored samples cannot be trained on; empty where they can.
         chunk_samples: Samples to analyse at a time when many are at hand; bounds the memory.
     """
 
     name: ClassVar[Modality]
     noun: ClassVar[str]
     view: ClassVar[View]
+    upload_noun: ClassVar[str] = ""
     source_kind: ClassVar[str]
     default_methods: ClassVar[tuple[str, ...]]
     has_encoder: ClassVar[bool] = False
     has_value_map: ClassVar[bool] = False
     has_frames: ClassVar[bool] = False
     takes_new_heads: ClassVar[bool] = False
+    splits_in_time: ClassVar[bool] = False
+    store_refusal: ClassVar[str] = ""
     chunk_samples: ClassVar[int] = 4096
 
     def load_encoder(self, bundle: Bundle, device: str = "cpu") -> "PatchEncoder | None":

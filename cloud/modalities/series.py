@@ -23,11 +23,13 @@ class Series(VectorModality):
 
     name = Modality.SERIES
     noun = "window"
+    upload_noun = "reading"
     view = View.TRACES
     source_kind = "replay"
     default_methods = ("time_estimation", "channel_imputation")
     has_value_map = True
     takes_new_heads = True
+    splits_in_time = True
 
     def vector_features(self, inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device") -> "Features":
         """Return the views of windows alone, from graph inputs (n, width)."""

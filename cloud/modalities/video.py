@@ -25,6 +25,7 @@ class Video(CloudModality):
     default_methods = ("knn", "time_estimation", "score_norm")
     has_encoder = True
     has_frames = True
+    store_refusal = "Clips of the store cannot be trained on: upload the videos."
     chunk_samples = 16
 
     def load_encoder(self, bundle: Bundle, device: str = "cpu") -> "PatchEncoder | None":

@@ -5,8 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from cloud.job_process.split import kept_count, split_rows, split_windows
-from cloud.jobs.minimum import minimum_normals, minimum_windows, shortage
+from cloud.job_process.modalities.base import kept_count
+from cloud.job_process.modalities.series import split_windows
+from cloud.job_process.modalities.tabular import split_rows
+from cloud.jobs.minimum import minimum_normals, minimum_windows, stored_shortage, upload_shortage
 from cloud.training.data import TableData
 from cloud.training.modalities import split_samples
 from cloud.training.settings import TrainingSettings
@@ -57,21 +59,22 @@ def test_windows_stay_apart_and_the_newest_are_evaluated() -> None:
 
 @pytest.mark.parametrize("lacking", [0, 1])
 def test_the_least_numbers_are_those_of_training(lacking: int) -> None:
-    least = minimum_normals(Modality.TABULAR)
+    least = minimum_normals()
     windows = np.random.default_rng(3).normal(size=(minimum_windows() - lacking, 8, 3))
     series, _ = split_windows(table(1, modality=Modality.SERIES), windows, np.zeros(len(windows), dtype=np.bool_))
     settings = TrainingSettings().changed({"series": {"window_length": 8}})
     if not lacking:
         split_samples(table(least), settings)
         split_samples(series, settings)
-        assert shortage(Modality.TABULAR, least) == ""
+        assert upload_shortage(Modality.TABULAR, least) == ""
         return
     with pytest.raises(DataError, match="at least 40 are needed"):
         split_samples(table(least - 1), settings)
-    assert shortage(Modality.TABULAR, least - 1) == (
+    assert upload_shortage(Modality.TABULAR, least - 1) == (
         "39 normal rows, and training needs at least 40: 1 more are needed."
     )
-    assert shortage(Modality.SERIES, 60, are_windows=True).endswith("8 more are needed.")
+    assert stored_shortage(Modality.VIDEO, 500).startswith("Clips of the store cannot be trained on")
+    assert stored_shortage(Modality.SERIES, 60).endswith("8 more are needed.")
     fewer = dataclasses.replace(series, rows=series.rows[: 9 * 60], usable=series.usable[: 9 * 60])
     with pytest.raises(DataError, match="20 are needed"):
         split_samples(fewer, settings)

@@ -1,53 +1,36 @@
-"""Split of a job's samples: some are kept from training, so that the evaluation sees none that was learned from."""
+"""Windows of sensor readings in a training job."""
 
 import dataclasses
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.evaluation_data import EvaluationData
-from cloud.jobs.minimum import minimum_normals, minimum_windows
+from cloud.job_process.modalities.base import JobData, JobModality, StoredCollector, kept_count
+from cloud.job_process.modalities.vectors import VectorCollector
+from cloud.jobs.messages import TrainingStart
+from cloud.jobs.minimum import minimum_windows
+from cloud.store.training_samples import ChosenSamples
 from cloud.training.data import TableData
 from shared.modality import Modality
 
-TEST_SHARE = 0.25  # of the normal samples
+
+class JobSeries(JobModality):
+    """Windows, of which the newest normal ones are kept for the evaluation; an uploaded series is split in training."""
+
+    name = Modality.SERIES
+
+    def collector(self, chosen: ChosenSamples, start: TrainingStart) -> StoredCollector:
+        """Return the collector of stored windows."""
+        return _WindowCollector(chosen, start, (chosen.spec.window_length, len(chosen.spec.channels)))
 
 
-@dataclass(frozen=True, slots=True)
-class JobSplit:
-    """Data to train on, and data to evaluate on; None where that is read from the same files, or there is no label."""
-
-    training: TableData
-    evaluation: EvaluationData | None
-
-
-def kept_count(normals: int, least: int) -> int:
-    """Return how many normal samples to keep for the evaluation: a quarter, while training has twice its minimum."""
-    return min(round(normals * TEST_SHARE), max(0, normals - 2 * least))
-
-
-def split_rows(data: TableData, seed: int) -> JobSplit:
-    """Keep normal rows, drawn at random, and all anomalous rows for the evaluation."""
-    if data.labels is None or not data.labels[data.usable].any():
-        return JobSplit(data, None)
-    normal = np.flatnonzero(data.usable & ~data.labels)
-    count = kept_count(len(normal), minimum_normals(Modality.TABULAR))
-    if not count:
-        return JobSplit(data, None)
-    kept = np.random.default_rng(seed).permutation(normal)[:count]
-    tested = np.sort(np.concatenate([kept, np.flatnonzero(data.usable & data.labels)]))
-    usable = data.usable.copy()
-    usable[kept] = False
-    evaluation = EvaluationData(
-        data.modality,
-        len(tested),
-        data.labels[tested],
-        data.rows[tested],
-        has_test_part=True,
-        row_numbers=data.numbers()[tested],
-    )
-    return JobSplit(dataclasses.replace(data, usable=usable), evaluation)
+class _WindowCollector(VectorCollector):
+    def split(self, table: TableData, labels: NDArray[np.bool_]) -> JobData:
+        """Keep the windows apart, and evaluate on the newest."""
+        training, evaluation = split_windows(table, table.rows[table.usable], labels[table.usable])
+        spec = self._chosen.spec
+        return JobData(training, evaluation, spec.window_length, spec.window_stride)
 
 
 def split_windows(
