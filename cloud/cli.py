@@ -5,6 +5,7 @@ from cloud.bench import commands as bench_commands
 from cloud.demo import commands as demo_commands
 from cloud.evaluation import commands as evaluation_commands
 from cloud.federation import commands as federation_commands
+from cloud.retraining import commands as retraining_commands
 from cloud.service import api_commands as service_api_commands
 from cloud.service import commands as service_commands
 from cloud.service import (
@@ -32,6 +33,7 @@ def register(tree: CommandTree) -> None:
     user_commands.add_commands(tree)
     maintenance_commands.add_commands(tree)
     training_commands.add_commands(tree)
+    retraining_commands.add_commands(tree)
     evaluation_commands.add_commands(tree)
     federation_commands.add_commands(tree)
     api_commands.add_commands(tree)

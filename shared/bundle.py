@@ -153,7 +153,7 @@ class Manifest(_Strict):
     parity: dict[str, ParityFigures] = Field(description="figures of the parity gate by artefact name")
     tolerances: dict[str, float] = Field(description="tolerances of the parity gate")
     training: dict[str, Any] = Field(description="facts about the training run, for display")
-    parent_bundle_id: str = Field(default="", description="bundle that the federated round started from")
+    parent_bundle_id: str = Field(default="", description="bundle that a federated round or a retraining started from")
     files: dict[str, FileEntry]
 
     @property

@@ -27,7 +27,7 @@
     ├── FederationError           14  a federated round failed
     ├── DemoError                 15  the demo failed
     ├── NoAnswerError             16  a child process gave no valid answer
-    └── JudgementError            17  a trained bundle is below the bounds that --strict sets
+    └── JudgementError            17  a trained bundle is below the bounds of --strict, or worse than the running one
 
 A message names the event, its object and the remedy. Exit code 2 is a command line that cannot be parsed.
 """
@@ -193,9 +193,9 @@ class NoAnswerError(VedetteError):
 
 
 class JudgementError(VedetteError):
-    """A trained bundle is below the documented bounds, and `--strict` was given; no bundle is written.
+    """A trained bundle is below the bounds of `--strict`, or a retrained one worse than the running bundle.
 
-    `judgement`: the judgement as JSON values.
+    `judgement`: the judgement, or the comparison, as JSON values.
     """
 
     exit_code = 17

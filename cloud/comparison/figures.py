@@ -120,7 +120,7 @@ def _side(
     normal: Sequence[ComparedSample],
     answer: Callable[[ComparedSample], Answer],
 ) -> SideFigures:
-    scores = [np.array([-_log_p(answer(item)) for item in kind]) for kind in (normal, real)]
+    scores = [np.array([-log_p(answer(item)) for item in kind]) for kind in (normal, real)]
     auroc = separation(*scores) if len(real) and len(normal) else None
     low, high = auroc_interval(auroc, len(real), len(normal)) if auroc is not None else (None, None)
     times = sorted(answer(item).latency_ms for item in found)
@@ -162,9 +162,10 @@ def _is_anomalous(answer: Answer) -> bool:
     return answer.decision is Decision.ANOMALOUS
 
 
-def _log_p(answer: Answer) -> float:
+def log_p(answer: Answer) -> float:
+    """Return the decimal logarithm of the p-value of an answer; 0 without one."""
     return math.log10(max(answer.p_value if answer.p_value is not None else 1.0, MIN_P_VALUE))
 
 
 def _distance(item: ComparedSample) -> float:
-    return abs(_log_p(item.first) - _log_p(item.second))
+    return abs(log_p(item.first) - log_p(item.second))

@@ -95,7 +95,7 @@ async def _judge_next(
     pairs = [(item, payloads.get(item.number)) for item in waiting]
     decoded = await asyncio.to_thread(decode_batch, pairs)
     answers = [
-        await asyncio.to_thread(_answers, judge, decoded, bundle_id, false_alarm_rate) for bundle_id, judge in judges
+        await asyncio.to_thread(answers_of, judge, decoded, bundle_id, false_alarm_rate) for bundle_id, judge in judges
     ]
     rows = [(item.number, first, second) for item, first, second in zip(waiting, *answers, strict=True)]
     return await save_answers(store, number, runner, rows, time.monotonic() - started_s)
@@ -113,7 +113,7 @@ async def _wait_for_live(store: Store, number: int, live_s: float) -> None:
         await asyncio.sleep(POLL_S)
 
 
-def _answers(judge: Judge, decoded: Sequence[Decoded], bundle_id: str, false_alarm_rate: float) -> list[Answer]:
+def answers_of(judge: Judge, decoded: Sequence[Decoded], bundle_id: str, false_alarm_rate: float) -> list[Answer]:
     """Return the answers of one bundle; the time of a batch is shared by its samples. Blocking."""
     started_s = time.perf_counter()
     found = judge_batch(judge, decoded, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate)

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from cloud.job_process.modalities import JobData, StoredCollector, job_modality
+from cloud.job_process.modalities import Collecting, JobData, StoredCollector, job_modality
 from cloud.jobs.messages import TrainingStart
 from cloud.jobs.minimum import stored_shortage
 from cloud.store import Store, open_store
@@ -36,12 +36,13 @@ async def _read(start: TrainingStart, progress: Callable[[float], None]) -> JobD
             raise DataError(f"There is no bundle named {selection.bundle_name!r} any more.")
         if sentence := stored_shortage(chosen.modality, len(chosen.normals)):
             raise DataError(sentence)
-        collector = job_modality(chosen.modality).collector(chosen, start)
-        await _collect(store, chosen, collector, progress)
+        how = Collecting(start.options.name, start.options.seed, start.folder)
+        collector = job_modality(chosen.modality).collector(chosen, how)
+        await collect(store, chosen, collector, progress)
     return collector.data()
 
 
-async def _collect(
+async def collect(
     store: Store, chosen: ChosenSamples, collector: StoredCollector, progress: Callable[[float], None]
 ) -> None:
     """Hand each payload that can be read to the collector, normal samples first."""

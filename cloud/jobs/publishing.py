@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -9,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from cloud.jobs.desk import TrainingDesk
 from cloud.jobs.signing import usable_key
 from cloud.rollouts.phases import ACTIVE
-from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, TRIAL, parse_stages
+from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, TRIAL, Stage, parse_stages
+from cloud.store import Store
+from cloud.store.registry import Registry
 from cloud.store.rollouts import begin, newest_rollout
 from cloud.store.training_jobs import JobRefusedError, TrainingJob, note_published
 from shared.bundle import Bundle, sign
@@ -63,27 +66,29 @@ async def publish(desk: TrainingDesk, job: TrainingJob, wanted: PublicationReque
         raise JobRefusedError(f"The bundle is published already, as {job.published['bundle_id']}.")
     stages = parse_stages(wanted.stage_text, wanted.waves, least_s=wanted.stage_s, least_samples=wanted.stage_samples)
     bundle = await _free_version(desk, job)
+    published = await release(desk.writing, desk.registry, bundle, stages, actor, wanted.reason)
+    facts = {"bundle_id": published.bundle_id, "name": published.name, "is_first": published.is_first}
+    await note_published(desk.writing, job.job_id, {**facts, "trial": wanted.trial}, actor)
+    return published
+
+
+async def release(
+    store: Store, registry: Registry, bundle: Bundle, stages: Sequence[Stage], actor: str, reason: str = ""
+) -> Publication:
+    """Add a bundle to the registry and begin its rollout in stages; the first of a name becomes current at once.
+
+    Raises JobRefusedError while another rollout of the name is under way, and as `publish`.
+    """
     name, bundle_id = bundle.manifest.name, bundle.manifest.bundle_id
-    async with desk.writing.reading() as connection:
+    async with store.reading() as connection:
         newest = await newest_rollout(connection, name)
     if newest is not None and newest.phase in ACTIVE:
         raise JobRefusedError(f"A rollout of {name!r} to {newest.bundle_id} is {newest.phase}: wait for its end.")
-    current = await desk.registry.current(name)
+    current = await registry.current(name)
     is_first = current is None or current.bundle_id == bundle_id
-    await desk.registry.publish(bundle, make_current=is_first, actor=actor)
+    await registry.publish(bundle, make_current=is_first, actor=actor)
     if not is_first:
-        await begin(
-            desk.writing,
-            name,
-            bundle_id,
-            stages,
-            author=actor,
-            actor=actor,
-            reason=wanted.reason,
-            now_s=time.time(),
-        )
-    published = {"bundle_id": bundle_id, "name": name, "is_first": is_first, "trial": wanted.trial}
-    await note_published(desk.writing, job.job_id, published, actor)
+        await begin(store, name, bundle_id, stages, author=actor, actor=actor, reason=reason, now_s=time.time())
     return Publication(bundle_id, name, is_first)
 
 

@@ -10,12 +10,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.comparisons import AskedSamples, Comparison, SampleChoice, may_judge
 from cloud.store.engine import Store
-from cloud.store.judging import WaitingSample
+from cloud.store.judging import SAMPLE_COLUMNS, WaitingSample, sample_of_row
 from cloud.store.labels import IS_CURRENT, Label
 from cloud.store.sample_keys import may_wait
 from cloud.store.schema import bundles, comparison_samples, comparisons, inbox, labels, payloads, samples, verdicts
-from shared.modality import Modality
-from shared.samples import Decision, Route
+from shared.samples import Decision
 
 MAX_SCANNED = 50_000  # newest verdicts of the span among which the samples of the name are looked for
 ANOMALOUS, NORMAL = (Label.REAL, Label.MISSED), (Label.FALSE_ALARM,)
@@ -92,28 +91,14 @@ async def choose(store: Store, comparison: Comparison, false_alarm_rate: float) 
 
 async def next_samples(connection: AsyncConnection, number: int, limit: int) -> list[WaitingSample]:
     """Return the next samples of a comparison to judge; those that have expired meanwhile are left out."""
-    names = ("number", "sample_id", "device_id", "source_id", "modality", "edge_bundle_id", "received_at_s")
     query = (
-        select(*(samples.c[name] for name in names), samples.c.payload_bytes, samples.c.route)
+        select(*SAMPLE_COLUMNS)
         .join(comparison_samples, comparison_samples.c.sample_number == samples.c.number)
         .where(comparison_samples.c.comparison == number, comparison_samples.c.judged == false())
         .order_by(samples.c.number)
         .limit(limit)
     )
-    return [
-        WaitingSample(
-            row.number,
-            uuid.UUID(bytes=row.sample_id),
-            row.device_id,
-            row.source_id,
-            Modality(row.modality),
-            row.edge_bundle_id,
-            row.received_at_s,
-            row.payload_bytes,
-            Route(row.route),
-        )
-        for row in await connection.execute(query)
-    ]
+    return [sample_of_row(row) for row in await connection.execute(query)]
 
 
 async def save_answers(

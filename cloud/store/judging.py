@@ -44,6 +44,7 @@ _QUEUE_COLUMNS = (
     "route",
     "traced",
 )
+SAMPLE_COLUMNS = tuple(samples.c[name] for name in _QUEUE_COLUMNS)
 _MODALITIES = {modality.value: modality for modality in Modality}
 _ROUTES = {route.value: route for route in Route}
 
@@ -143,13 +144,17 @@ def _next_of_each_device(claimant: str, dialect: str) -> Select[Any]:
         found = device.join(numbers, true()).join(samples, samples.c.number == numbers.c.number)
     else:
         found = device.join(samples, samples.c.number.in_(oldest))
-    columns = [samples.c[name] for name in _QUEUE_COLUMNS]
     return (
-        select(*columns, payloads.c.encoding, payloads.c.shape)
+        select(*SAMPLE_COLUMNS, payloads.c.encoding, payloads.c.shape)
         .select_from(found)
         .outerjoin(payloads, payloads.c.number == samples.c.number)
         .order_by(samples.c.number)
     )
+
+
+def sample_of_row(row: Any) -> WaitingSample:
+    """Return the sample in a row of SAMPLE_COLUMNS, judged or not; its `decoded_bytes` are not known and 0."""
+    return _waiting_sample((*row, None, None))
 
 
 def _waiting_sample(row: Any) -> WaitingSample:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from cloud.store.judging import SAMPLE_COLUMNS, WaitingSample, sample_of_row
 from cloud.store.labels import IS_CURRENT, Label, current_labels
-from cloud.store.schema import bundles, devices, labels, payloads, samples, verdicts
+from cloud.store.schema import bundles, devices, labels, payloads, samples, verdict_counts, verdicts
 from cloud.store.sites import of_sites
 from cloud.store.verdict_keys import VerdictFilter
 from cloud.store.verdict_ranges import Span, find_keys
@@ -69,6 +70,24 @@ async def devices_of(
     query = select(devices.c.device_id).where(devices.c.removed_at_s.is_(None), *of_sites(sites))
     query = query.where(devices.c.device_id == device_id if device_id else devices.c.group_name == group)
     return tuple((await connection.execute(query.order_by(devices.c.device_id).limit(MAX_DEVICES))).scalars())
+
+
+async def devices_with(connection: AsyncConnection, modality: Modality) -> tuple[str, ...]:
+    """Return the first MAX_DEVICES devices that sent samples of a modality, without removed ones."""
+    counted = select(verdict_counts.c.device_id).where(verdict_counts.c.modality == modality.value)
+    query = select(devices.c.device_id).where(devices.c.removed_at_s.is_(None), devices.c.device_id.in_(counted))
+    return tuple((await connection.execute(query.order_by(devices.c.device_id).limit(MAX_DEVICES))).scalars())
+
+
+async def samples_by_number(connection: AsyncConnection, numbers: Sequence[int]) -> dict[int, WaitingSample]:
+    """Return those of the samples that are still stored, by number."""
+    found: dict[int, WaitingSample] = {}
+    for first in range(0, len(numbers), PART):
+        query = select(*SAMPLE_COLUMNS).where(samples.c.number.in_(numbers[first : first + PART]))
+        for row in await connection.execute(query):
+            sample = sample_of_row(row)
+            found[sample.number] = sample
+    return found
 
 
 async def choose_samples(connection: AsyncConnection, wanted: SampleSource) -> ChosenSamples | None:

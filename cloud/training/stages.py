@@ -213,8 +213,11 @@ class TrainingRun:
             self._progress("judging"),
         )
 
-    def sign(self, signing_key: Ed25519PrivateKey, cut_short: Sequence[str]) -> Bundle:
-        """Pack everything into a signed bundle. `cut_short`: trainings that reached their time limit."""
+    def sign(self, signing_key: Ed25519PrivateKey, cut_short: Sequence[str], parent: str = "") -> Bundle:
+        """Pack everything into a signed bundle.
+
+        `cut_short`: trainings that reached their time limit. `parent`: bundle that this one is a retraining of.
+        """
         notes = [f"a training ended early: {note}; a faster machine trains longer" for note in cut_short]
         manifest = Manifest(
             name=self.settings.name or bundle_name(self.data.origin),
@@ -226,6 +229,7 @@ class TrainingRun:
             preferred_artefact=self.built.preferred,
             parity=self.built.parity,
             tolerances=self.settings.tolerances.model_dump(),
+            parent_bundle_id=parent,
             training=self._facts(notes),
             files={},
         )

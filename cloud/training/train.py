@@ -33,11 +33,12 @@ def train_bundle(
     progress: StageProgress | None = None,
     *,
     judged: Callable[[Judgement, InputSpec], None] | None = None,
+    parent: str = "",
 ) -> Bundle:
     """Train a screener and its analyzers on normal data and pack them into a signed bundle.
 
     `progress` gets the name of a stage and the share of it that is done. `judged` gets the judgement and the format
-    of a sample before anything is signed, and may raise.
+    of a sample before anything is signed, and may raise. `parent`: bundle that this one is a retraining of.
 
     Raises DataError for data that cannot be used, ParityError if the artefacts disagree.
     """
@@ -48,7 +49,7 @@ def train_bundle(
         run.complete()
     if judged is not None:
         judged(run.judgement, run.split.spec)
-    return run.sign(signing_key, cut_short)
+    return run.sign(signing_key, cut_short, parent)
 
 
 def rebuild_bundle(

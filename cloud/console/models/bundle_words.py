@@ -43,7 +43,7 @@ def report_on_page(report: BundleReport) -> dict[str, Any]:
 
 def trained_words(report: BundleReport) -> str:
     """Return how a bundle was made, in one sentence."""
-    if report.parent_bundle_id:
+    if report.parent_bundle_id and report.training_seconds is None:
         return f"A federated round made it from {report.parent_bundle_id}."
     if report.train_samples is None:
         return "The manifest does not say what it was trained on."
@@ -51,9 +51,10 @@ def trained_words(report: BundleReport) -> str:
     labelled = f"{count_words(report.labelled_samples)} with labels" if report.labelled_samples else "none with a label"
     origin = f" of {report.trained_on}" if report.trained_on else ""
     held_out = count_words(report.held_out_samples) if report.held_out_samples is not None else "an unknown number"
+    again = f" It is a retraining of {report.parent_bundle_id}." if report.parent_bundle_id else ""
     return (
         f"Trained on {count_words(report.train_samples)} normal samples{origin}{took}; {held_out} held out to "
-        f"calibrate, {labelled}."
+        f"calibrate, {labelled}.{again}"
     )
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar, Protocol
 
 from cloud.evaluation.evaluation_data import EvaluationData
-from cloud.jobs.messages import TrainingStart
 from cloud.store.training_samples import ChosenSamples
 from cloud.training.data import TrainingData
 from shared.modality import Modality
@@ -28,6 +27,15 @@ class JobData:
     window_length: int = 0
     window_stride: int = 0
     folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Collecting:
+    """How stored samples are collected: `name` of the new bundle, `seed` of a split, `folder` for files of images."""
+
+    name: str
+    seed: int
+    folder: Path
 
 
 class StoredCollector(Protocol):
@@ -52,7 +60,7 @@ class JobModality(ABC):
         return JobData(data)
 
     @abstractmethod
-    def collector(self, chosen: ChosenSamples, start: TrainingStart) -> StoredCollector:
+    def collector(self, chosen: ChosenSamples, how: Collecting) -> StoredCollector:
         """Return the collector of stored samples. Raises DataError where they cannot be trained on."""
 
 

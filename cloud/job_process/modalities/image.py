@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from cloud.job_process.modalities.base import JobData, JobModality, StoredCollector, kept_count
-from cloud.jobs.messages import TrainingStart
+from cloud.job_process.modalities.base import Collecting, JobData, JobModality, StoredCollector, kept_count
 from cloud.jobs.minimum import minimum_normals
 from cloud.store.training_samples import ChosenSamples
 from cloud.training.modalities import load_training_data
@@ -21,16 +20,16 @@ class JobImage(JobModality):
 
     name = Modality.IMAGE
 
-    def collector(self, chosen: ChosenSamples, start: TrainingStart) -> StoredCollector:
+    def collector(self, chosen: ChosenSamples, how: Collecting) -> StoredCollector:
         """Return the collector of stored images."""
-        return _ImageFiles(chosen, start)
+        return _ImageFiles(chosen, how)
 
 
 class _ImageFiles:
     """Writer of whole images as files of a labelled folder; crops and previews are left out."""
 
-    def __init__(self, chosen: ChosenSamples, start: TrainingStart) -> None:
-        self._folder = start.folder / "data"
+    def __init__(self, chosen: ChosenSamples, how: Collecting) -> None:
+        self._folder = how.folder / "data"
         normals = chosen.normals
         count = kept_count(len(normals), minimum_normals()) if chosen.anomalies else 0
         self._tested = set(normals[len(normals) - count :])

@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.evaluation_data import EvaluationData
-from cloud.job_process.modalities.base import JobData, JobModality, StoredCollector, kept_count
+from cloud.job_process.modalities.base import Collecting, JobData, JobModality, StoredCollector, kept_count
 from cloud.job_process.modalities.vectors import VectorCollector
-from cloud.jobs.messages import TrainingStart
 from cloud.jobs.minimum import minimum_windows
 from cloud.store.training_samples import ChosenSamples
 from cloud.training.data import TableData
@@ -20,9 +19,9 @@ class JobSeries(JobModality):
 
     name = Modality.SERIES
 
-    def collector(self, chosen: ChosenSamples, start: TrainingStart) -> StoredCollector:
+    def collector(self, chosen: ChosenSamples, how: Collecting) -> StoredCollector:
         """Return the collector of stored windows."""
-        return _WindowCollector(chosen, start, (chosen.spec.window_length, len(chosen.spec.channels)))
+        return _WindowCollector(chosen, how, (chosen.spec.window_length, len(chosen.spec.channels)))
 
 
 class _WindowCollector(VectorCollector):

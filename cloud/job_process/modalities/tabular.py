@@ -6,9 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.evaluation_data import EvaluationData
-from cloud.job_process.modalities.base import JobData, JobModality, StoredCollector, kept_count
+from cloud.job_process.modalities.base import Collecting, JobData, JobModality, StoredCollector, kept_count
 from cloud.job_process.modalities.vectors import VectorCollector
-from cloud.jobs.messages import TrainingStart
 from cloud.jobs.minimum import minimum_normals
 from cloud.store.training_samples import ChosenSamples
 from cloud.training.data import TableData, TrainingData
@@ -25,15 +24,15 @@ class JobTabular(JobModality):
         assert isinstance(data, TableData)
         return split_rows(data, seed)
 
-    def collector(self, chosen: ChosenSamples, start: TrainingStart) -> StoredCollector:
+    def collector(self, chosen: ChosenSamples, how: Collecting) -> StoredCollector:
         """Return the collector of stored rows."""
-        return _RowCollector(chosen, start, (len(chosen.spec.channels),))
+        return _RowCollector(chosen, how, (len(chosen.spec.channels),))
 
 
 class _RowCollector(VectorCollector):
     def split(self, table: TableData, labels: NDArray[np.bool_]) -> JobData:
         """Split as an upload."""
-        return split_rows(table, self._start.options.seed)
+        return split_rows(table, self._how.seed)
 
 
 def split_rows(data: TableData, seed: int) -> JobData:

@@ -5,8 +5,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.job_process.modalities.base import JobData
-from cloud.jobs.messages import TrainingStart
+from cloud.job_process.modalities.base import Collecting, JobData
 from cloud.store.training_samples import ChosenSamples
 from cloud.training.data import TableData
 from shared.samples import Values
@@ -17,8 +16,8 @@ from vedette.v1 import sample_pb2
 class VectorCollector:
     """Collector of samples of one shape; those of another shape are left out."""
 
-    def __init__(self, chosen: ChosenSamples, start: TrainingStart, shape: tuple[int, ...]) -> None:
-        self._chosen, self._start, self._shape = chosen, start, shape
+    def __init__(self, chosen: ChosenSamples, how: Collecting, shape: tuple[int, ...]) -> None:
+        self._chosen, self._how, self._shape = chosen, how, shape
         self._values: list[Values] = []
         self._labels: list[bool] = []
 
@@ -31,7 +30,7 @@ class VectorCollector:
 
     def data(self) -> JobData:
         """Return the samples as a table, split for the evaluation."""
-        spec, name = self._chosen.spec, self._start.options.name
+        spec, name = self._chosen.spec, self._how.name
         labels = np.array(self._labels, dtype=np.bool_)
         values = np.stack(self._values).astype(np.float64) if self._values else np.empty((0, *self._shape))
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)

@@ -1,7 +1,6 @@
 """Clips of video in a training job."""
 
-from cloud.job_process.modalities.base import JobModality, StoredCollector
-from cloud.jobs.messages import TrainingStart
+from cloud.job_process.modalities.base import Collecting, JobModality, StoredCollector
 from cloud.modalities import cloud_modality
 from cloud.store.training_samples import ChosenSamples
 from shared.errors import DataError
@@ -13,6 +12,6 @@ class JobVideo(JobModality):
 
     name = Modality.VIDEO
 
-    def collector(self, chosen: ChosenSamples, start: TrainingStart) -> StoredCollector:
+    def collector(self, chosen: ChosenSamples, how: Collecting) -> StoredCollector:
         """Raise DataError: stored clips cannot be trained on."""
         raise DataError(cloud_modality(self.name).store_refusal)

@@ -1,0 +1,1 @@
+"""Retraining of a bundle from stored samples and their labels, and its comparison with the running bundle."""

@@ -1,0 +1,185 @@
+"""Retraining of a bundle from the store: samples, training, comparison on the frozen set, publication."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import ValidationError
+
+from cloud.job_process.modalities import Collecting, JobData
+from cloud.jobs.publishing import release
+from cloud.jobs.signing import usable_key
+from cloud.retraining.figures import Conclusion, FrozenFigures, frozen_figures
+from cloud.retraining.judging import compare_on
+from cloud.retraining.stored import StoredParts, collect_normals, stored_parts
+from cloud.rollouts.stages import Stage
+from cloud.serving.analysis import load_analysis
+from cloud.settings import CloudSettings
+from cloud.store import open_store
+from cloud.store.registry import Registry
+from cloud.training.progress import StageProgress
+from cloud.training.settings import TrainingSettings
+from cloud.training.train import train_bundle
+from shared.bundle import Bundle, Manifest
+from shared.errors import BundleError
+
+ACTOR = "vedette retrain"
+
+
+@dataclass(frozen=True, slots=True)
+class RetrainRequest:
+    """Request of a retraining.
+
+    `days`: age of the oldest verdict. `effort`: share of the training steps; None: as before.
+    `publish`: add the candidate to the registry; `stages` of a rollout to begin, empty: none.
+    """
+
+    name: str
+    settings: CloudSettings
+    trusted_key: Ed25519PublicKey
+    days: float
+    output: Path
+    signing_key: Path | None = None
+    effort: float | None = None
+    publish: bool = False
+    stages: Sequence[Stage] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Gathered:
+    """The running bundle, the version and key of the candidate, and the samples with those to train on decoded."""
+
+    running: Bundle
+    version: int
+    key: Ed25519PrivateKey
+    parts: StoredParts
+    data: JobData
+
+
+def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
+    """Retrain, compare on the frozen set, write the candidate and publish it if asked; return all figures as JSON.
+
+    Raises BundleError without a running bundle, DataError where samples or labels are too few, CertificateError without
+    a trusted key, and as `train_bundle`.
+    """
+    with tempfile.TemporaryDirectory(prefix="vedette-retrain-") as folder:
+        gathered = asyncio.run(_gather(request, Path(folder), progress))
+        running, data = gathered.running, gathered.data
+        settings = settings_of(running.manifest, request.effort, gathered.version)
+        candidate = train_bundle(data.training, settings, gathered.key, progress, parent=running.manifest.bundle_id)
+    candidate.save(request.output)
+    figures = asyncio.run(_compare(request, gathered, candidate, progress))
+    outcome = asyncio.run(_publish(request, candidate, figures)) if request.publish else ""
+    return {
+        "status": "ok",
+        "bundle": str(request.output),
+        "bundle_id": candidate.manifest.bundle_id,
+        "running_bundle_id": running.manifest.bundle_id,
+        "samples": _counts(gathered.parts),
+        "comparison": figures.model_dump(mode="json"),
+        "published": outcome,
+        "next_command": _next(request, candidate, outcome),
+    }
+
+
+def settings_of(manifest: Manifest, effort: float | None, version: int) -> TrainingSettings:
+    """Return the settings that a bundle was trained with, for its next version on stored samples.
+
+    Raises BundleError if its manifest holds none that can be used.
+    """
+    try:
+        settings = TrainingSettings.model_validate(manifest.training["settings"])
+    except (KeyError, ValidationError) as error:
+        raise BundleError(
+            f"Bundle {manifest.bundle_id} holds no training settings that this version reads ({type(error).__name__}): "
+            "train the next version with vedette train."
+        ) from None
+    spec = manifest.input
+    return settings.changed(
+        {
+            "name": manifest.name,
+            "version": version,
+            "effort": effort,
+            "series": {"window_length": spec.window_length or None, "window_stride": spec.window_stride or None},
+            "image": {"height": spec.image_height or None, "width": spec.image_width or None},
+        }
+    )
+
+
+async def _gather(request: RetrainRequest, folder: Path, progress: StageProgress) -> _Gathered:
+    progress("reading the store", 0.0)
+    async with open_store(request.settings.store, actor=ACTOR) as store:
+        registry = Registry(store, request.settings.store, request.trusted_key)
+        current = await registry.current(request.name)
+        if current is None:
+            known = ", ".join(entry.name for entry in await registry.all_current())
+            raise BundleError(
+                f"No device runs a bundle named {request.name!r}: name one of {known}."
+                if known
+                else f"No device runs a bundle named {request.name!r}: train one with vedette train and publish it."
+            )
+        _, key = await usable_key(registry, request.signing_key or request.settings.training.signing_key)
+        running = await registry.bundle(current.bundle_id)
+        version = max(entry.version for entry in await registry.versions(request.name)) + 1
+        since_s = time.time() - request.days * 86_400
+        parts = await stored_parts(store, request.name, running.manifest.modality, since_s)
+        seed = settings_of(running.manifest, None, version).seed
+        how = Collecting(request.name, seed, folder)
+        data = await collect_normals(store, parts, how, lambda share: progress("reading the store", share))
+        return _Gathered(running, version, key, parts, data)
+
+
+async def _compare(
+    request: RetrainRequest, gathered: _Gathered, candidate: Bundle, progress: StageProgress
+) -> FrozenFigures:
+    analysis, running_id = request.settings.analysis, gathered.running.manifest.bundle_id
+    judges = [
+        (bundle.manifest.bundle_id, load_analysis(bundle, analysis.device, analysis.false_alarm_rate))
+        for bundle in (gathered.running, candidate)
+    ]
+    async with open_store(request.settings.store, actor=ACTOR) as store:
+        rate = analysis.false_alarm_rate
+        stage = "comparing on the frozen set"
+        found = await compare_on(store, gathered.parts.frozen, judges, rate, lambda share: progress(stage, share))
+    return frozen_figures(found, running_id, candidate.manifest.bundle_id, rate)
+
+
+async def _publish(request: RetrainRequest, candidate: Bundle, figures: FrozenFigures) -> str:
+    """Add the candidate to the registry, and begin its rollout if there are stages; return what was done."""
+    if figures.conclusion is Conclusion.WORSE:
+        return "refused"
+    async with open_store(request.settings.store, actor=ACTOR) as store:
+        registry = Registry(store, request.settings.store, request.trusted_key)
+        if not request.stages:
+            await registry.publish(candidate, make_current=False)
+            return "registered"
+        reason = "retrained with labels"
+        await release(store, registry, candidate, request.stages, ACTOR, reason)
+        return "rollout begun"
+
+
+def _counts(parts: StoredParts) -> dict[str, Any]:
+    learned, frozen = parts.learned, parts.frozen
+    names = ("judged_normal", "audits", "false_alarms", "real", "missed")
+    return {
+        **{name: len(getattr(learned, name)) for name in names},
+        **{name: value for name, value in asdict(learned).items() if name in ("other_format", "without_payload")},
+        "frozen": len(frozen),
+        "frozen_labelled": sum(each.label is not None for each in frozen),
+    }
+
+
+def _next(request: RetrainRequest, candidate: Bundle, outcome: str) -> str:
+    """Return the command to run next."""
+    name, config = request.name, "--config cloud.toml"
+    if outcome == "rollout begun":
+        return f"vedette cloud rollout status {name} {config}"
+    if outcome == "registered":
+        to = candidate.manifest.bundle_id
+        return f"vedette cloud rollout {name} --to {to} --stages trial=5% {config}"
+    return f"vedette cloud publish {request.output} --keep-current {config}"
