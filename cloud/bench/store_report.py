@@ -31,6 +31,8 @@ def show_console(summary: Mapping[str, Any], console: Console | None = None) -> 
     title = f"Review, {summary['store']}, {summary['verdicts']:,} verdicts, {summary['items']:,} items"
     print_table(console, title, ["page", "median ms", "p99 ms", "longest ms", "first ms", "required ms"], rows)
     console.print(f"The items were built in {summary['building_s']:.1f} s.")
+    for page, reason in summary["left_out"].items():
+        console.print(f"Left out: {page}: {reason}.", markup=False)
     for row in summary["requirements"]:
         if not row["met"]:
             measured = f"{row['measured_ms']:.1f} ms of at most {row['required_ms']:g} ms"
