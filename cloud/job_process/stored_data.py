@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from cloud.job_process.modalities import Collecting, JobData, StoredCollector, job_modality
+from cloud.job_process.modalities import Collecting, SplitData, StoredCollector, job_modality
 from cloud.jobs.messages import TrainingStart
 from cloud.jobs.minimum import stored_shortage
 from cloud.store import Store, open_store
@@ -16,12 +16,12 @@ from shared.errors import DataError, SampleRejected
 PART = 100  # payloads that are read at once
 
 
-def read_stored(start: TrainingStart, progress: Callable[[float], None]) -> JobData:
+def read_stored(start: TrainingStart, progress: Callable[[float], None]) -> SplitData:
     """Read the samples that a job names. Raises DataError where they are too few, or cannot be trained on."""
     return asyncio.run(_read(start, progress))
 
 
-async def _read(start: TrainingStart, progress: Callable[[float], None]) -> JobData:
+async def _read(start: TrainingStart, progress: Callable[[float], None]) -> SplitData:
     selection = start.data.stored
     assert selection is not None
     assert start.location is not None

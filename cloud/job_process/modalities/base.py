@@ -15,7 +15,7 @@ TEST_SHARE = 0.25  # of the normal samples
 
 
 @dataclass(frozen=True, slots=True)
-class JobData:
+class SplitData:
     """Data to train on and to evaluate on.
 
     `evaluation`: None where it is read from the same files, or there is no label. `window_length`, `window_stride`: of
@@ -45,7 +45,7 @@ class StoredCollector(Protocol):
         """Take one sample; one of another form is left out. Raises SampleRejected if it cannot be decoded."""
         ...
 
-    def data(self) -> JobData:
+    def data(self) -> SplitData:
         """Return the data of all samples taken. Raises DataError if none of them can be used."""
         ...
 
@@ -55,9 +55,9 @@ class JobModality(ABC):
 
     name: ClassVar[Modality]
 
-    def split_upload(self, data: TrainingData, seed: int) -> JobData:
+    def split_upload(self, data: TrainingData, seed: int) -> SplitData:
         """Keep some samples of an upload from training, so that the evaluation sees none that was learned from."""
-        return JobData(data)
+        return SplitData(data)
 
     @abstractmethod
     def collector(self, chosen: ChosenSamples, how: Collecting) -> StoredCollector:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cloud.job_process.modalities.base import Collecting, JobData, JobModality, StoredCollector, kept_count
+from cloud.job_process.modalities.base import Collecting, JobModality, SplitData, StoredCollector, kept_count
 from cloud.jobs.minimum import minimum_normals
 from cloud.store.training_samples import ChosenSamples
 from cloud.training.modalities import load_training_data
@@ -48,10 +48,10 @@ class _ImageFiles:
             pixels = decode_payload(payload, JobImage.name).astype(np.uint8)
             (target / f"{number}.png").write_bytes(encode_png(pixels))
 
-    def data(self) -> JobData:
+    def data(self) -> SplitData:
         """Return the images found in the folder. Raises DataError if none is whole."""
         if not (self._folder / "train" / "good").is_dir():
             raise DataError(
                 "None of the stored images is whole: devices sent crops or previews. Raise their byte budget."
             )
-        return JobData(load_training_data(self._folder, JobImage.name), folder=self._folder)
+        return SplitData(load_training_data(self._folder, JobImage.name), folder=self._folder)

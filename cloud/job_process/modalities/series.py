@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.evaluation_data import EvaluationData
-from cloud.job_process.modalities.base import Collecting, JobData, JobModality, StoredCollector, kept_count
+from cloud.job_process.modalities.base import Collecting, JobModality, SplitData, StoredCollector, kept_count
 from cloud.job_process.modalities.vectors import VectorCollector
 from cloud.jobs.minimum import minimum_windows
 from cloud.store.training_samples import ChosenSamples
@@ -25,11 +25,11 @@ class JobSeries(JobModality):
 
 
 class _WindowCollector(VectorCollector):
-    def split(self, table: TableData, labels: NDArray[np.bool_]) -> JobData:
+    def split(self, table: TableData, labels: NDArray[np.bool_]) -> SplitData:
         """Keep the windows apart, and evaluate on the newest."""
         training, evaluation = split_windows(table, table.rows[table.usable], labels[table.usable])
         spec = self._chosen.spec
-        return JobData(training, evaluation, spec.window_length, spec.window_stride)
+        return SplitData(training, evaluation, spec.window_length, spec.window_stride)
 
 
 def split_windows(

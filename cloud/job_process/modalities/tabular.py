@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.evaluation_data import EvaluationData
-from cloud.job_process.modalities.base import Collecting, JobData, JobModality, StoredCollector, kept_count
+from cloud.job_process.modalities.base import Collecting, JobModality, SplitData, StoredCollector, kept_count
 from cloud.job_process.modalities.vectors import VectorCollector
 from cloud.jobs.minimum import minimum_normals
 from cloud.store.training_samples import ChosenSamples
@@ -19,7 +19,7 @@ class JobTabular(JobModality):
 
     name = Modality.TABULAR
 
-    def split_upload(self, data: TrainingData, seed: int) -> JobData:
+    def split_upload(self, data: TrainingData, seed: int) -> SplitData:
         """Keep normal rows, drawn at random, and all anomalous rows for the evaluation."""
         assert isinstance(data, TableData)
         return split_rows(data, seed)
@@ -30,19 +30,19 @@ class JobTabular(JobModality):
 
 
 class _RowCollector(VectorCollector):
-    def split(self, table: TableData, labels: NDArray[np.bool_]) -> JobData:
+    def split(self, table: TableData, labels: NDArray[np.bool_]) -> SplitData:
         """Split as an upload."""
         return split_rows(table, self._how.seed)
 
 
-def split_rows(data: TableData, seed: int) -> JobData:
+def split_rows(data: TableData, seed: int) -> SplitData:
     """Keep normal rows, drawn at random, and all anomalous rows for the evaluation."""
     if data.labels is None or not data.labels[data.usable].any():
-        return JobData(data, None)
+        return SplitData(data, None)
     normal = np.flatnonzero(data.usable & ~data.labels)
     count = kept_count(len(normal), minimum_normals())
     if not count:
-        return JobData(data, None)
+        return SplitData(data, None)
     kept = np.random.default_rng(seed).permutation(normal)[:count]
     tested = np.sort(np.concatenate([kept, np.flatnonzero(data.usable & data.labels)]))
     usable = data.usable.copy()
@@ -55,4 +55,4 @@ def split_rows(data: TableData, seed: int) -> JobData:
         has_test_part=True,
         row_numbers=data.numbers()[tested],
     )
-    return JobData(dataclasses.replace(data, usable=usable), evaluation)
+    return SplitData(dataclasses.replace(data, usable=usable), evaluation)

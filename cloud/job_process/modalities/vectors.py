@@ -5,7 +5,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.job_process.modalities.base import Collecting, JobData
+from cloud.job_process.modalities.base import Collecting, SplitData
 from cloud.store.training_samples import ChosenSamples
 from cloud.training.data import TableData
 from shared.samples import Values
@@ -28,7 +28,7 @@ class VectorCollector:
             self._values.append(decoded)
             self._labels.append(is_anomalous)
 
-    def data(self) -> JobData:
+    def data(self) -> SplitData:
         """Return the samples as a table, split for the evaluation."""
         spec, name = self._chosen.spec, self._how.name
         labels = np.array(self._labels, dtype=np.bool_)
@@ -50,5 +50,5 @@ class VectorCollector:
         return self.split(table, labels)
 
     @abstractmethod
-    def split(self, table: TableData, labels: NDArray[np.bool_]) -> JobData:
+    def split(self, table: TableData, labels: NDArray[np.bool_]) -> SplitData:
         """Return the data of a table whose `rows` are samples (n, ...) with labels (n,)."""
