@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from pydantic import ValidationError
 
-from cloud.job_process.modalities import Collecting, JobData
+from cloud.job_process.modalities import Collecting, SplitData
 from cloud.jobs.publishing import release
 from cloud.jobs.signing import usable_key
 from cloud.retraining.figures import Conclusion, FrozenFigures, frozen_figures
@@ -58,7 +58,7 @@ class _Gathered:
     version: int
     key: Ed25519PrivateKey
     parts: StoredParts
-    data: JobData
+    data: SplitData
 
 
 def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:

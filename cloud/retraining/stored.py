@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from cloud.job_process.modalities import Collecting, JobData, job_modality
+from cloud.job_process.modalities import Collecting, SplitData, job_modality
 from cloud.job_process.stored_data import PART, collect
 from cloud.jobs.minimum import stored_shortage
 from cloud.modalities import cloud_modality
@@ -62,7 +62,7 @@ async def stored_parts(store: Store, name: str, modality: Modality, since_s: flo
 
 async def collect_normals(
     store: Store, parts: StoredParts, how: Collecting, progress: Callable[[float], None]
-) -> JobData:
+) -> SplitData:
     """Return the normal samples as training data. Raises DataError if none of them can be used."""
     normals = dataclasses.replace(parts.learned, real=(), missed=())
     collector = job_modality(normals.modality).collector(normals, how)
