@@ -5,6 +5,7 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from edge.alarms import AlarmDelivery
@@ -21,6 +22,7 @@ from edge.operation.state_folder import lock_state
 from edge.pipeline import Pipeline, PipelineContext
 from edge.problems import counted_problems, source_problems
 from edge.routing.budget import UplinkLoad, UploadBudget
+from edge.routing.repeats.snapshot import FOLDER as REPEATS
 from edge.routing.screening_log import ScreeningLog
 from edge.sealing import Seal
 from edge.settings import AgentSettings, RouterSettings
@@ -40,6 +42,7 @@ from shared.clocks import device_clock_warning
 from shared.errors import BundleError, ConnectionFailedError, DataError, SettingsError
 from shared.files import remove_unfinished, write_durably
 from shared.logs import EventLog, Throttle
+from shared.samples import Verdict
 from shared.status import (
     STATUS_FILE,
     AgentCounters,
@@ -71,7 +74,7 @@ class Agent:
         # A signal handler may interrupt this thread while it holds the event's lock; this queue is reentrant.
         self._orders: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._state_lock = lock_state(settings.state_dir)
-        for folder in (".", "bundles", NORMAL_BUFFERS, "engine_cache", IDENTITY):
+        for folder in (".", "bundles", NORMAL_BUFFERS, REPEATS, "engine_cache", IDENTITY):
             remove_unfinished(settings.state_dir / folder)
         self.screen_latency, self.verdict_latency = LatencyHistogram(), LatencyHistogram()
         self._latencies = {"screen": self.screen_latency, "sample_to_verdict": self.verdict_latency}
@@ -164,6 +167,11 @@ class Agent:
         for pipeline in self.pipelines:
             pipeline.apply(router)
 
+    def _learn(self, verdicts: Sequence[Verdict]) -> None:
+        """Give new verdicts to the memories of all sources; each knows the samples that it sent."""
+        for pipeline in self.pipelines:
+            pipeline.repeats.learn(verdicts)
+
     def _device_id(self) -> str:
         """Return the device id, empty before enrolment."""
         return self.uplink.identity.device_id if self.uplink is not None else ""
@@ -215,9 +223,12 @@ class Agent:
             meter,
             self._bundle_keys,
             self._group,
+            [pipeline.repeats for pipeline in self.pipelines],
         )
         self.updater = updater
-        reader = EventReader(settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge)
+        reader = EventReader(
+            settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge, self._learn
+        )
         self._renewal = CertificateRenewal(settings.state_dir, settings.uplink)
         uplink = Uplink(settings.state_dir, settings.uplink, [updater, reader, delivery, self._renewal])
         self.spool.listen(lambda: uplink.call_soon(delivery.wake))

@@ -17,6 +17,8 @@ from edge.routing.alarm_limit import AlarmLimit
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.miss_limit import MissLimit
+from edge.routing.repeats.filter import RepeatFilter
+from edge.routing.repeats.snapshot import FOLDER as REPEATS
 from edge.routing.router import RateMeter, Router
 from edge.routing.screening_log import ScreeningLog
 from edge.routing.stream_monitor import unit_of
@@ -80,7 +82,11 @@ class Pipeline:
         settings = around.settings
         self._router = Router(settings.router, source.id, RateMeter(source.steady_rate_per_s), around.budget)
         self._raised: list[Alarm] = []
-        self._forwarder = Forwarder(self._router, settings.router, around.budget, self._raised.append, around.traces)
+        path = settings.state_dir / REPEATS / f"{source.id}.npz"
+        self.repeats = RepeatFilter(source.id, path, settings.router, around.buffer_seal)
+        self._forwarder = Forwarder(
+            self._router, settings.router, around.budget, self._raised.append, around.traces, self.repeats
+        )
         self._miss_limit = MissLimit(self._router, around.budget, around.audits, source.id)
         self._watch = StreamWatch(source.id, settings.state_dir, settings.router.forward_p_value, around.alarms)
         self._thread: threading.Thread | None = None
@@ -140,6 +146,7 @@ class Pipeline:
     def apply(self, settings: RouterSettings) -> None:
         """Route with other settings from the next batch on."""
         self._router.settings = settings
+        self.repeats.apply(settings)
 
     def running(self) -> RunningBundle:
         """Return what the source runs now; see `BundleFollower.running`."""
@@ -179,6 +186,7 @@ class Pipeline:
             clock=health.clock,
             error=str(self.error or "") or health.detail,
             missed=self._miss_limit.status() if self._slot is not None else None,
+            repeats=self.repeats.status() if self._slot is not None else None,
         )
 
     def begin(self, bundle: Bundle) -> None:
@@ -198,6 +206,7 @@ class Pipeline:
         self._buffer = self._open_buffer(screener)
         self._slot, self._source = (slot := ScreenerSlot(screener)), source
         self._watch.begin(screener)
+        self.repeats.begin(screener)
         self._log_alarm_warning(screener)
         self.state = "running"
         self._thread = threading.Thread(
@@ -236,10 +245,11 @@ class Pipeline:
         return not self._thread.is_alive()
 
     def save_state(self) -> None:
-        """Write the snapshot of the normal buffer and the watch's counts; disk errors are logged, not raised."""
+        """Write the snapshots of buffer, watch and judged samples; disk errors are logged, not raised."""
         buffer = self._buffer
         try:
             self._watch.save()
+            self.repeats.save()
             if buffer is not None:
                 buffer.save()
         except OSError as error:

@@ -16,6 +16,7 @@ from vedette.v1 import fleet_pb2
 STATUS_FILE = "status.json"
 WAITING = "waiting for a bundle"  # state of a source
 DRIFT_WARNING = "differ from the training data"  # part of a device's warning about a stream
+MAX_NEAR_COPIES = 64  # counts of near copies in one heartbeat
 BUNDLE_WARNING = "bundles: "  # start of a device's warning that a bundle was rolled back or could not be used
 
 
@@ -51,14 +52,16 @@ class AgentCounters(HeartbeatCounters):
     """All counts that an agent keeps.
 
     `samples_unscored` got no score from the graph and were forwarded as most suspicious. `samples_held` were suspicious
-    but stayed on the device because of the budget or the mode. `samples_reduced` were sent as JPEG, as a crop or as a
-    preview. `samples_dropped` left the spool undelivered; `samples_refused` will never be accepted by the service.
+    but stayed on the device because of the budget or the mode; `samples_repeated` stayed as near copies of judged ones.
+    `samples_reduced` were sent as JPEG, as a crop or as a preview. `samples_dropped` left the spool undelivered;
+    `samples_refused` will never be accepted by the service.
     `alarms_sent` and `alarms_dropped` count messages, which may each stand for many alarms.
     """
 
     samples_accepted: int = 0
     samples_unscored: int = 0
     samples_held: int = 0
+    samples_repeated: int = 0
     samples_reduced: int = 0
     samples_spooled: int = 0
     samples_acknowledged: int = 0
@@ -114,6 +117,42 @@ class MissStatus(MissReport):
     limit: float = 0.0
 
 
+class NearCopies(StatusModel):
+    """Near copies of a sent sample that stayed on the device so far; `sample_id` has 16 bytes."""
+
+    sample_id: bytes
+    copies: int
+    last_at_s: float
+
+    @classmethod
+    def from_message(cls, message: fleet_pb2.NearCopies) -> Self:
+        """Return the count in a message of the wire."""
+        return cls(
+            sample_id=message.sample_id, copies=message.copies, last_at_s=message.last_at.ToMicroseconds() / 1_000_000
+        )
+
+    def to_message(self) -> fleet_pb2.NearCopies:
+        """Return the message of the wire."""
+        message = fleet_pb2.NearCopies(sample_id=self.sample_id, copies=self.copies)
+        message.last_at.FromMicroseconds(int(self.last_at_s * 1_000_000))
+        return message
+
+
+class RepeatStatus(StatusModel):
+    """Memory of judged samples of one source.
+
+    `is_on`: near copies may stay on the device. `is_ready`: enough accepted samples are known to compare with.
+    `cleared`, `condemned` and `waiting` are numbers of remembered samples, `held` of copies since the agent's start.
+    """
+
+    is_on: bool = False
+    is_ready: bool = False
+    cleared: int = 0
+    condemned: int = 0
+    waiting: int = 0
+    held: int = 0
+
+
 class RunningBundle(StatusModel):
     """Bundle and artefact that one source of a device runs; `bundle_id` is empty before the first bundle.
 
@@ -151,7 +190,7 @@ class Heartbeat(StatusModel):
     clock, 0 from an older agent. `key_set_sha256` is the hash of the key set in force, hexadecimal; it is empty from an
     older agent, and from one that trusts a fixed key. `settings` are in force on the device, None from an older agent;
     `settings_refusal` says why the settings of its group are not. `disk_free_bytes` is the free space for the device's
-    state, None if unknown.
+    state, None if unknown. `near_copies` are counts that changed since the last heartbeat.
     """
 
     agent_version: str = ""
@@ -165,6 +204,7 @@ class Heartbeat(StatusModel):
     settings: GroupSettings | None = None
     settings_refusal: str = ""
     disk_free_bytes: int | None = None
+    near_copies: tuple[NearCopies, ...] = ()
 
     @property
     def is_drifting(self) -> bool:
@@ -188,6 +228,7 @@ class Heartbeat(StatusModel):
             settings=_reported_settings(message),
             settings_refusal=message.settings_refusal,
             disk_free_bytes=message.disk_free_bytes if message.HasField("disk_free_bytes") else None,
+            near_copies=tuple(NearCopies.from_message(item) for item in message.near_copies),
         )
 
     def to_message(self) -> fleet_pb2.HeartbeatRequest:
@@ -206,6 +247,7 @@ class Heartbeat(StatusModel):
             settings=self.settings.to_message() if self.settings is not None else None,
             settings_refusal=self.settings_refusal,
             disk_free_bytes=self.disk_free_bytes,
+            near_copies=[item.to_message() for item in self.near_copies],
         )
 
 
@@ -256,8 +298,8 @@ class SourceStatus(StatusModel):
 
     `state` is that of its pipeline, `health` that of the source itself; `error` explains either. `reconnects` and
     `skipped` count since the start of the agent, `left_out` by reason. `finding` says how the stream differs from the
-    training data, `clock` by how much the source's time stamps are off; both are empty if all is well. `missed` is None
-    before the first bundle.
+    training data, `clock` by how much the source's time stamps are off; both are empty if all is well. `missed` and
+    `repeats` are None before the first bundle.
     """
 
     bundle_name: str = ""
@@ -272,6 +314,7 @@ class SourceStatus(StatusModel):
     clock: str = ""
     error: str = ""
     missed: MissStatus | None = None
+    repeats: RepeatStatus | None = None
 
     @property
     def is_running(self) -> bool:

@@ -1,7 +1,7 @@
 """Bounds of stored heartbeats: a heartbeat that is too large is cut, never refused, and says by how much."""
 
 from shared.clocks import DEVICE_CLOCK, device_clock_warning
-from shared.status import Heartbeat, RunningBundle
+from shared.status import MAX_NEAR_COPIES, Heartbeat, RunningBundle
 from vedette.v1 import fleet_pb2
 
 MAX_RUNNING, MAX_WARNINGS = 64, 32
@@ -18,7 +18,7 @@ def bounded(message: fleet_pb2.HeartbeatRequest) -> Heartbeat:
         "sources": max(0, len(message.running) - MAX_RUNNING),
         "warnings": max(0, len(message.warnings) - kept),
     }
-    del message.running[MAX_RUNNING:], message.warnings[kept:]
+    del message.running[MAX_RUNNING:], message.warnings[kept:], message.near_copies[MAX_NEAR_COPIES:]
     heartbeat = Heartbeat.from_message(message)
     running = [_bounded_bundle(item) for item in heartbeat.running]
     warnings = [_cut(text, MAX_WARNING_CHARACTERS) for text in heartbeat.warnings]

@@ -244,7 +244,8 @@ async def store_heartbeat(
     `clock_offset_s`: the device's clock minus the service's, None if unknown. The first heartbeat of every few minutes
     enters the history.
     """
-    values: dict[str, Any] = heartbeat.model_dump(exclude={"counters", "sent_at_ms"}) | heartbeat.counters.model_dump()
+    values: dict[str, Any] = heartbeat.model_dump(exclude={"counters", "sent_at_ms", "near_copies"})
+    values |= heartbeat.counters.model_dump()
     values = {name: min(value, _MAX_INTEGER) if type(value) is int else value for name, value in values.items()}
     received_at_s, health = time.time(), reported_health(heartbeat)
     values |= {

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import grpc
 
@@ -19,13 +20,25 @@ from edge.uplink.transport import Transport
 from edge.uplink.trust import BundleKeys
 from shared.backoff import HALF_JITTER, Backoff
 from shared.logs import EventLog, Throttle
-from shared.status import Heartbeat, HeartbeatCounters
+from shared.status import MAX_NEAR_COPIES, Heartbeat, HeartbeatCounters, NearCopies
 from vedette.v1 import fleet_pb2
 
 _MAX_WARNINGS, _MAX_WARNING_CHARACTERS = 16, 400
 _MAX_HEARTBEAT_S = 3600.0
 
 log = EventLog("updater")
+
+
+class CopyReporter(Protocol):
+    """Counts of near copies of one source, which heartbeats carry."""
+
+    def to_report(self) -> Sequence[NearCopies]:
+        """Return the counts that the service does not have yet."""
+        ...
+
+    def confirm(self, reported: Sequence[NearCopies]) -> None:
+        """Note that the service has these counts."""
+        ...
 
 
 class Updater:
@@ -43,7 +56,9 @@ class Updater:
         meter: LinkMeter,
         bundle_keys: BundleKeys | None = None,
         group: FollowedSettings | None = None,
+        repeats: Sequence[CopyReporter] = (),
     ) -> None:
+        self._repeats = repeats
         self._cache, self._bundle_keys, self._group = cache, bundle_keys, group
         self._version, self._settings = version, settings
         self._followers, self._spool, self._counters, self._warnings = followers, spool, counters, warnings
@@ -66,10 +81,14 @@ class Updater:
                 wait_s = self._settings.heartbeat_s
                 try:
                     started_s, sent_at_s = time.monotonic(), time.time()
-                    response = await transport.heartbeat(self._heartbeat().to_message(), self._settings.deadline_s)
+                    copies = self._near_copies()
+                    heartbeat = self._heartbeat([count for _, counts in copies for count in counts])
+                    response = await transport.heartbeat(heartbeat.to_message(), self._settings.deadline_s)
                     took_s = time.monotonic() - started_s
                     self._meter.answered_in(took_s)
                     link.succeeded()
+                    for item, counts in copies:
+                        item.confirm(counts)
                     self.published = frozenset(item.bundle_name for item in response.desired)
                     if response.service_time_ms:
                         self.clock_offset_s = sent_at_s + took_s / 2 - response.service_time_ms / 1000
@@ -99,7 +118,17 @@ class Updater:
             await asyncio.to_thread(self._cache.trust, self._bundle_keys.keys)
             self.nudge()
 
-    def _heartbeat(self) -> Heartbeat:
+    def _near_copies(self) -> list[tuple[CopyReporter, Sequence[NearCopies]]]:
+        """Return the counts to report of each source, at most MAX_NEAR_COPIES in all."""
+        room = MAX_NEAR_COPIES
+        found: list[tuple[CopyReporter, Sequence[NearCopies]]] = []
+        for item in self._repeats:
+            counts = list(item.to_report())[:room]
+            room -= len(counts)
+            found.append((item, counts))
+        return found
+
+    def _heartbeat(self, near_copies: Sequence[NearCopies]) -> Heartbeat:
         counts, spool = self._counters.snapshot(), self._spool.status()
         try:
             self._counters.save()  # so that reported counts never decrease
@@ -118,4 +147,5 @@ class Updater:
             settings=self._group.in_force if self._group is not None else None,
             disk_free_bytes=self._spool.free_bytes(),
             settings_refusal=self._group.refusal if self._group is not None else "",
+            near_copies=tuple(near_copies),
         )

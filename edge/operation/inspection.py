@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from shared.errors import StorageError
-from shared.status import AgentStatus, MissStatus, ObservedStatus, SourceStatus, read_status_file
+from shared.status import AgentStatus, MissStatus, ObservedStatus, RepeatStatus, SourceStatus, read_status_file
 from shared.texts import at_most_percent
 
 _TIMEOUT_S = 2.0
@@ -52,6 +52,8 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
             yield f"misses   {name}: {miss_text(source.missed)}"
             if source.missed.limit_words:
                 yield f"limit    {name}: {source.missed.limit_words}"
+        if source.repeats is not None and source.repeats.is_on:
+            yield f"repeats  {name}: {repeat_text(source.repeats)}"
     counts = status.counters
     yield (
         f"samples  {counts.samples_screened} screened, {counts.samples_forwarded} forwarded, "
@@ -85,6 +87,14 @@ def miss_text(missed: MissStatus) -> str:
     unknown = f", {missed.unknown} without a decision count as anomalous" if missed.unknown else ""
     bound = at_most_percent(missed.at_most_share)
     return f"at most {bound} % of what stayed (95 %), from {missed.audits} audits, {found}{unknown}{waiting}"
+
+
+def repeat_text(repeats: RepeatStatus) -> str:
+    """Return the number of near copies that stayed, and of the samples that they are compared with."""
+    if not repeats.is_ready:
+        return "all travel, too few accepted samples are known to compare with"
+    known = f"{repeats.condemned} anomalous, {repeats.cleared} normal, {repeats.waiting} without a verdict"
+    return f"{repeats.held} near copies stayed since the start; samples remembered: {known}"
 
 
 def held_reason(status: AgentStatus) -> str:

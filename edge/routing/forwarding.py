@@ -12,6 +12,7 @@ from edge.alarms import Alarm
 from edge.routing.budget import UploadBudget
 from edge.routing.packing import Packed, envelope_bytes, pack
 from edge.routing.planner import UploadPlan, UploadPlanner
+from edge.routing.repeats.filter import RepeatFilter
 from edge.routing.router import ACCEPT, ALARM, AUDIT, Router, Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.settings import RouterSettings
@@ -55,21 +56,28 @@ class Forwarder:
         budget: UploadBudget,
         on_alarm: Callable[[Alarm], None],
         traces: SampleTraces | None = None,
+        repeats: RepeatFilter | None = None,
     ) -> None:
+        self._repeats = repeats
         self._router, self._planner, self._on_alarm = router, UploadPlanner(settings, budget), on_alarm
         self._traces = traces
 
     def forward(self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener) -> Forwarded:
         """Route a batch that `screener` has screened, and pack the samples that are sent."""
         self._router.audit_bytes, self._router.sample_bytes = self._planner.audit_bytes, self._planner.sample_bytes
-        selection = self._router.select(screened.p_values)
+        repeats = self._repeats
+        marked = repeats.mark(screened, screener, self._router.forward_p_value) if repeats is not None else None
+        selection = self._router.select(screened.p_values, marked)
         plan = self._planner.plan(batch, screened.kept, selection.candidates)
         routing = self._router.grant(selection, plan.cost_bytes)
         packed = pack(batch, screened, routing, screener, plan.form, self._traces)
         self._planner.settle(plan, routing, packed)
         self._raise_alarms(batch, screened, screener, routing, packed)
         accepted = (routing.codes == ACCEPT) & ~routing.held
-        counts = _counts(screened, routing, packed, plan, accepted)
+        repeated = repeats.settle(marked, packed) if repeats is not None else None
+        counts = _counts(screened, routing, packed, plan, accepted, repeated)
+        if repeats is not None:
+            repeats.offer(screened, accepted, screener)
         if len(screened.kept):
             self._planner.measure_envelope(
                 screener.bundle_id, lambda: envelope_bytes(batch, screened, routing.codes, screener)
@@ -125,8 +133,14 @@ def tracked_samples(
 
 
 def _counts(
-    screened: ScreenedBatch, routing: Routing, packed: Packed, plan: UploadPlan, accepted: NDArray[np.bool_]
+    screened: ScreenedBatch,
+    routing: Routing,
+    packed: Packed,
+    plan: UploadPlan,
+    accepted: NDArray[np.bool_],
+    repeated: NDArray[np.bool_] | None,
 ) -> dict[str, int]:
+    held = routing.held if repeated is None else routing.held & ~repeated
     audited = int(np.count_nonzero(routing.codes[list(packed.sample_ids)] == AUDIT))
     forwarded = len(packed.samples) - audited
     counts = {
@@ -136,7 +150,8 @@ def _counts(
         "samples_audited": audited,
         "samples_alarmed": int(np.count_nonzero(routing.codes == ALARM)),
         "samples_unscored": screened.unscored,
-        "samples_held": int(np.count_nonzero(routing.held)) + len(packed.failed),
+        "samples_held": int(np.count_nonzero(held)) + len(packed.failed),
+        "samples_repeated": 0 if repeated is None else int(np.count_nonzero(repeated)),
         "samples_reduced": forwarded if plan.form.usual is not PayloadForm.LOSSLESS else 0,
     }
     return {name: count for name, count in counts.items() if count}

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,8 @@ class RouteSelection:
 
     `codes`: (batch,) positions in ROUTES. `suspicious`: (batch,) bool. `candidates`: (candidates,) places of the
     samples to send, the first to be paid first; the first `drawn` of them were drawn at random with `probability`.
-    `priorities`: (batch,) order in which samples leave the spool, the lowest first.
+    `priorities`: (batch,) order in which samples leave the spool, the lowest first. `copies`: (batch,) bool, suspicious
+    near copies that are not sent.
     """
 
     codes: NDArray[np.int8]
@@ -46,6 +47,7 @@ class RouteSelection:
     priorities: NDArray[np.float64]
     drawn: int = 0
     probability: float = 0.0
+    copies: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Routing:
     the device because of the budget or the mode; it does not count as normal. `priorities`: order in which samples
     leave the spool, the lowest first: p-values, and for audits random numbers in the range of suspicious p-values.
     `charged_bytes`: the total that the budget was charged. `drawn`: the sample travels because it was drawn at random
-    with `probability`. `is_complete`: the budget left out no sample of the batch.
+    with `probability`. `is_complete`: no suspicious sample of the batch stays.
     """
 
     codes: NDArray[np.int8]
@@ -67,6 +69,23 @@ class Routing:
     drawn: NDArray[np.bool_] | None = None
     probability: float = 0.0
     is_complete: bool = True
+
+
+class Copies(Protocol):
+    """Near copies in a batch, both (batch,) bool.
+
+    `cleared` count as accepted. `stays` are suspicious, and stay on the device unless they are drawn.
+    """
+
+    @property
+    def cleared(self) -> NDArray[np.bool_]:
+        """Copies of samples that the service found normal."""
+        ...
+
+    @property
+    def stays(self) -> NDArray[np.bool_]:
+        """Copies of other samples."""
+        ...
 
 
 class RateMeter:
@@ -131,8 +150,11 @@ class Router:
         """Return the p-value at which normal data raises `false_alarms_per_day` alarms; 0 without a rate."""
         return alarm_p_value(self.settings.false_alarms_per_day, rate_per_s)
 
-    def select(self, p_values: NDArray[np.float64]) -> RouteSelection:
-        """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once."""
+    def select(self, p_values: NDArray[np.float64], copies: Copies | None = None) -> RouteSelection:
+        """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once.
+
+        Near copies are sent only if they are drawn at random.
+        """
         settings, count = self.settings, len(p_values)
         rate_per_s = self._rate.observe(count)
         # An event right after the start must raise an alarm: an upper bound of the rate bounds false ones meanwhile.
@@ -141,6 +163,8 @@ class Router:
         forward_p_value = self.forward_p_value
         suspicious = p_values <= forward_p_value
         alarms = p_values <= alarm_p
+        if copies is not None:
+            suspicious, alarms = suspicious & ~copies.cleared, alarms & ~copies.cleared
         codes = np.where(alarms, ALARM, np.where(suspicious, FORWARD, ACCEPT)).astype(np.int8)
         draws = self._random.random(count)
         if settings.max_miss_rate > 0:
@@ -153,13 +177,16 @@ class Router:
         drawn = draws < probability
         audits = (codes == ACCEPT) & drawn
         codes[audits] = AUDIT
-        wanted = np.arange(count) if settings.mode == "cloud_only" else np.flatnonzero(codes != ACCEPT)
+        stays = copies.stays & ~drawn if copies is not None else None
+        wanted = np.flatnonzero(codes != ACCEPT if stays is None else (codes != ACCEPT) & ~stays)
+        if settings.mode == "cloud_only":
+            wanted = np.arange(count)
         worth = np.where(drawn, draws - 2.0, p_values)  # drawn ones first: their numbers are below all p-values
         candidates = wanted[np.argsort(worth[wanted], kind="stable")]
         at_random = draws / max(probability, MIN_P_VALUE) * forward_p_value
         priorities = np.where(audits, at_random, p_values)
         first = int(np.count_nonzero(drawn))
-        return RouteSelection(codes, suspicious | alarms, candidates, priorities, first, probability)
+        return RouteSelection(codes, suspicious | alarms, candidates, priorities, first, probability, stays)
 
     def grant(self, selection: RouteSelection, cost_bytes: NDArray[np.float64]) -> Routing:
         """Spend the budget on the first candidates, whose messages cost `cost_bytes` (candidates,), and decide."""
@@ -175,6 +202,8 @@ class Router:
         travels[candidates[others]] = True
         stays = np.zeros(len(codes), dtype=bool)
         stays[candidates] = ~travels[candidates]
+        if selection.copies is not None:
+            stays |= selection.copies
         codes[stays & (codes != ALARM)] = ACCEPT
         return Routing(
             codes,

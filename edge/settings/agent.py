@@ -44,6 +44,18 @@ class RouterSettings(Settings):
     false_alarms_per_day: float = Field(
         default=1.0, ge=0, title="False alarms", description="local alarms a source may raise in a day of normal data"
     )
+    repeats: Literal["hold", "send"] = Field(
+        default="hold",
+        title="Repeats",
+        description="hold: near copies of samples that the service has judged stay and are counted, in mode cascade; "
+        "send: they travel",
+    )
+    repeats_expire_s: float = Field(
+        default=86_400.0,
+        gt=0,
+        title="Expiry",
+        description="seconds that a judged sample is remembered; audits that confirm it renew it",
+    )
     max_samples_per_s: float = Field(
         default=0.0, ge=0, title="Sample budget", description="samples a second over all sources; 0: no limit"
     )

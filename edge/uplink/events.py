@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import grpc
 
@@ -38,9 +38,11 @@ class EventReader:
         counters: Counters,
         latency: LatencyHistogram,
         on_bundle_changed: Callable[[], None],
+        on_verdicts: Callable[[Sequence[Verdict]], None] = lambda _: None,
     ) -> None:
+        """`on_verdicts` is called with new verdicts once they are stored."""
         self._verdicts, self._counters, self._latency = verdicts, counters, latency
-        self._on_bundle_changed = on_bundle_changed
+        self._on_bundle_changed, self._on_verdicts = on_bundle_changed, on_verdicts
         self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s, jitter=HALF_JITTER)
         self._throttle = Throttle()
 
@@ -93,6 +95,8 @@ class EventReader:
         new = await asyncio.to_thread(self._verdicts.store, verdicts, events[-1].cursor)
         # Totals, not sums: after a loss of the table all verdicts are read again and would count twice.
         self._counters.raise_to(self._verdicts.totals())
+        if new:
+            self._on_verdicts(new)
         now_ms = time.time() * 1000
         for verdict in new:  # the id contains the time of routing in ms
             latency_ms = now_ms - (verdict.sample_id.int >> 80)

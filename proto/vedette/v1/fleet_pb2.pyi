@@ -1,3 +1,6 @@
+import datetime
+
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
@@ -115,7 +118,7 @@ class GroupSettings(_message.Message):
     def __init__(self, false_alarms_per_day: _Optional[float] = ..., audit_share: _Optional[float] = ..., max_samples_per_s: _Optional[float] = ..., max_bytes_per_s: _Optional[float] = ..., max_miss_rate: _Optional[float] = ...) -> None: ...
 
 class HeartbeatRequest(_message.Message):
-    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only", "key_set_sha256", "settings", "settings_refusal", "disk_free_bytes")
+    __slots__ = ("agent_version", "counters", "running", "spool_samples", "spool_bytes", "warnings", "sent_at_ms", "query_only", "key_set_sha256", "settings", "settings_refusal", "disk_free_bytes", "near_copies")
     AGENT_VERSION_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_FIELD_NUMBER: _ClassVar[int]
@@ -128,6 +131,7 @@ class HeartbeatRequest(_message.Message):
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     SETTINGS_REFUSAL_FIELD_NUMBER: _ClassVar[int]
     DISK_FREE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NEAR_COPIES_FIELD_NUMBER: _ClassVar[int]
     agent_version: str
     counters: Counters
     running: _containers.RepeatedCompositeFieldContainer[RunningBundle]
@@ -140,7 +144,18 @@ class HeartbeatRequest(_message.Message):
     settings: GroupSettings
     settings_refusal: str
     disk_free_bytes: int
-    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ..., key_set_sha256: _Optional[bytes] = ..., settings: _Optional[_Union[GroupSettings, _Mapping]] = ..., settings_refusal: _Optional[str] = ..., disk_free_bytes: _Optional[int] = ...) -> None: ...
+    near_copies: _containers.RepeatedCompositeFieldContainer[NearCopies]
+    def __init__(self, agent_version: _Optional[str] = ..., counters: _Optional[_Union[Counters, _Mapping]] = ..., running: _Optional[_Iterable[_Union[RunningBundle, _Mapping]]] = ..., spool_samples: _Optional[int] = ..., spool_bytes: _Optional[int] = ..., warnings: _Optional[_Iterable[str]] = ..., sent_at_ms: _Optional[int] = ..., query_only: _Optional[bool] = ..., key_set_sha256: _Optional[bytes] = ..., settings: _Optional[_Union[GroupSettings, _Mapping]] = ..., settings_refusal: _Optional[str] = ..., disk_free_bytes: _Optional[int] = ..., near_copies: _Optional[_Iterable[_Union[NearCopies, _Mapping]]] = ...) -> None: ...
+
+class NearCopies(_message.Message):
+    __slots__ = ("sample_id", "copies", "last_at")
+    SAMPLE_ID_FIELD_NUMBER: _ClassVar[int]
+    COPIES_FIELD_NUMBER: _ClassVar[int]
+    LAST_AT_FIELD_NUMBER: _ClassVar[int]
+    sample_id: bytes
+    copies: int
+    last_at: _timestamp_pb2.Timestamp
+    def __init__(self, sample_id: _Optional[bytes] = ..., copies: _Optional[int] = ..., last_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class DesiredBundle(_message.Message):
     __slots__ = ("bundle_name", "bundle_id", "archive_bytes", "archive_sha256")

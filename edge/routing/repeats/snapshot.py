@@ -1,0 +1,120 @@
+"""Snapshot of the judged prototypes, the normal samples and the counts of one source, in one file."""
+
+import io
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.routing.repeats.counts import CopyCounts
+from edge.routing.repeats.memory import Kind, Prototype, PrototypeMemory
+from edge.routing.repeats.normals import NormalSample
+from edge.sealing import Seal, is_sealed
+from shared.bundle import npz_bytes
+from shared.errors import DataError
+from shared.files import write_durably
+from shared.logs import EventLog
+from shared.status import NearCopies
+
+FOLDER = "repeats"
+
+log = EventLog("repeats")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Content of a snapshot: `normals` (n, dim), of `seen` accepted samples, and the judged prototypes of a bundle."""
+
+    bundle_id: str
+    blocks: tuple[int, ...]
+    normals: NDArray[np.float32]
+    seen: int
+    prototypes: tuple[Prototype, ...]
+    counts: tuple[NearCopies, ...]
+
+    @classmethod
+    def of(cls, bundle_id: str, memory: PrototypeMemory, counts: CopyCounts) -> Self:
+        """Return the snapshot of a memory; prototypes that wait for a verdict are left out."""
+        normals = memory.normals
+        judged = tuple(item for item in memory if item.kind is not Kind.WAITING)
+        return cls(bundle_id, normals.blocks, normals.values.copy(), normals.seen, judged, tuple(counts.totals()))
+
+    def memory(self, expires_s: float, *, keeps_cleared: bool) -> PrototypeMemory:
+        """Return the memory as it was; see `PrototypeMemory`."""
+        normals = NormalSample(self.blocks)
+        normals.restore(self.normals, self.seen)
+        memory = PrototypeMemory(normals, expires_s, keeps_cleared=keeps_cleared)
+        for prototype in self.prototypes:
+            memory.remember(prototype)
+        return memory
+
+    def to_bytes(self) -> bytes:
+        """Return the snapshot as an NPZ file."""
+        numbers = [
+            (item.p_value, item.since_s, item.kind, item.sent, item.in_turn, item.used_at_s) for item in self.prototypes
+        ]
+        return npz_bytes(
+            {
+                "bundle_id": np.array(self.bundle_id),
+                "blocks": np.array(self.blocks, dtype=np.int64),
+                "normals": self.normals,
+                "seen": np.array(self.seen, dtype=np.int64),
+                "values": np.array([item.value for item in self.prototypes], np.float32).reshape(-1, sum(self.blocks)),
+                "numbers": np.array(numbers, dtype=np.float64).reshape(-1, 6),
+                "sample_ids": _ids([item.sample_id for item in self.prototypes]),
+                "counted_ids": _ids([item.sample_id for item in self.counts]),
+                "copies": np.array([(item.copies, item.last_at_s) for item in self.counts], np.float64).reshape(-1, 2),
+            }
+        )
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Return the snapshot in an NPZ file; raises DataError, ValueError or KeyError for anything else."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            arrays: dict[str, NDArray[Any]] = {name: archive[name] for name in archive.files}
+        blocks = tuple(int(length) for length in arrays["blocks"])
+        normals, values = (np.asarray(arrays[name], dtype=np.float32) for name in ("normals", "values"))
+        if min(blocks, default=0) <= 0 or normals.shape[1:] != (sum(blocks),) or values.shape[1:] != (sum(blocks),):
+            raise DataError("its embeddings have another length")
+        if not (np.isfinite(normals).all() and np.isfinite(values).all() and np.isfinite(arrays["numbers"]).all()):
+            raise DataError("it holds numbers that are not finite")
+        prototypes = tuple(
+            Prototype(value, p, since_s, bytes(key), Kind(int(kind)), 0.0, int(sent), int(in_turn), used_at_s)
+            for value, key, (p, since_s, kind, sent, in_turn, used_at_s) in zip(
+                values, arrays["sample_ids"], arrays["numbers"].tolist(), strict=True
+            )
+        )
+        counts = tuple(
+            NearCopies(sample_id=bytes(key), copies=int(copies), last_at_s=last_at_s)
+            for key, (copies, last_at_s) in zip(arrays["counted_ids"], arrays["copies"].tolist(), strict=True)
+        )
+        return cls(str(arrays["bundle_id"]), blocks, normals, int(arrays["seen"]), prototypes, counts)
+
+
+def load_snapshot(path: Path, seal: Seal | None = None) -> Snapshot | None:
+    """Return the snapshot at `path`; None if there is none, or if it cannot be read, which is logged."""
+    try:
+        data = path.read_bytes()
+        if is_sealed(data):
+            if seal is None:
+                raise DataError("it is sealed, and no key was given")
+            data = seal.open(data)
+        return Snapshot.from_bytes(data)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, DataError) as error:
+        log.warning("repeats_unreadable", path=path, error=error, advice="the memory starts empty: copies are sent")
+        return None
+
+
+def save_snapshot(path: Path, snapshot: Snapshot, seal: Seal | None = None) -> None:
+    """Write a snapshot, encrypted if there is a `seal`; raises OSError."""
+    data = snapshot.to_bytes()
+    write_durably(path, data if seal is None else seal.seal(data), mode=0o600)
+
+
+def _ids(sample_ids: list[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(sample_ids), dtype=np.uint8).reshape(-1, 16)

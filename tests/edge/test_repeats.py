@@ -1,0 +1,187 @@
+"""A burst of one defect travels as a few samples and a count, cleared samples are only audited, doubt is sent."""
+
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from edge.routing.budget import UploadBudget
+from edge.routing.forwarding import Forwarded, Forwarder
+from edge.routing.repeats.filter import RepeatFilter
+from edge.routing.repeats.memory import EVERY, FEW, PAUSE_S, WAIT_S
+from edge.routing.router import ACCEPT, ALARM, AUDIT, RateMeter, Router
+from edge.screener import Screener, load_screener
+from edge.sealing import Seal
+from edge.settings import RouterSettings
+from shared.bundle import Bundle
+from shared.modality import Modality
+from shared.samples import Decision, SampleBatch, Verdict
+from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
+from tests.edge.clock import Clock
+from vedette.v1 import sample_pb2
+
+DEFECT, OTHER, HARMLESS = np.array([27.0, 5.0, 100.0]), np.array([20.0, 9.0, 100.0]), np.array([20.0, 5.0, 160.0])
+NOISE = np.array([0.01, 0.005, 0.1])  # a hundredth of a deviation
+EXPIRES_S = 7200.0
+
+
+class Site:
+    """One source with its router; `judge` plays the service."""
+
+    def __init__(self, screener: Screener, path: Path, seal: Seal | None = None, **settings: object) -> None:
+        chosen = RouterSettings(
+            repeats_expire_s=EXPIRES_S, **{"audit_share": 0.0, "false_alarms_per_day": 1e5, **settings}
+        )  # type: ignore[arg-type]
+        self.clock, self.screener = Clock(), screener
+        self.clock.now = 1000.0
+        budget = UploadBudget(chosen, self.clock)
+        self.repeats = RepeatFilter("plant", path, chosen, seal, self.clock)
+        self.repeats.begin(screener)
+        self.alarms: list[object] = []
+        self.sent: list[bytes] = []
+        router = Router(chosen, "plant", RateMeter(100.0, self.clock), budget)
+        self._forwarder = Forwarder(router, chosen, budget, self.alarms.append, repeats=self.repeats)
+
+    def screen(self, values: np.ndarray) -> Forwarded:
+        count = len(values)
+        origins = [str(number) for number in range(count)]
+        batch = SampleBatch("plant", self.screener.modality, values, np.zeros(count), origins)
+        forwarded = self._forwarder.forward(batch, self.screener.screen(batch), self.screener)
+        self.sent = [sample.sample_id for sample in forwarded.samples]
+        return forwarded
+
+    def judge(self, decision: Decision, p_value: float | None = 0.5) -> None:
+        """Judge the samples that were sent last."""
+        self.repeats.learn([Verdict(uuid.UUID(bytes=item), decision, p_value) for item in self.sent])
+
+    def held(self, values: np.ndarray) -> int:
+        return self.screen(values).counts.get("samples_repeated", 0)
+
+
+@pytest.fixture(scope="module")
+def screener(tabular: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Screener:
+    return load_screener(tabular, "int8_onnxruntime", 64, tmp_path_factory.mktemp("engine"))
+
+
+@pytest.fixture
+def site(screener: Screener, tmp_path: Path) -> Site:
+    site = Site(screener, tmp_path / "plant.npz")
+    site.screen(normal_rows(600, seed=3))
+    site.alarms.clear()
+    return site
+
+
+def near(row: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    return row + np.random.default_rng(seed).normal(size=(count, 3)) * NOISE
+
+
+def test_a_burst_travels_as_a_few_samples_and_a_count_with_every_alarm(site: Site) -> None:
+    forwarded = site.screen(near(DEFECT, 200))  # in one batch, before any verdict
+    assert FEW <= len(forwarded.samples) <= FEW + 200 // EVERY
+    assert forwarded.counts["samples_repeated"] == 200 - len(forwarded.samples)
+    assert (forwarded.codes == ALARM).sum() == len(site.alarms) == 200
+    assert "samples_held" not in forwarded.counts
+    assert not forwarded.accepted.any()
+    assert not site.repeats.to_report()  # the service may not have the sample yet
+    first = site.sent[0]
+    site.judge(Decision.ANOMALOUS, 1e-4)
+    again = site.screen(near(DEFECT, 40, seed=1))
+    reported = site.repeats.to_report()
+    assert [item.sample_id for item in reported] == [first]
+    assert reported[0].copies == 200 - len(forwarded.samples) + again.counts["samples_repeated"]
+    site.repeats.confirm(reported)
+    assert not site.repeats.to_report()
+    assert len(site.screen(np.concatenate([near(OTHER, 1), near(DEFECT, 1)])).samples) == 1
+    site.clock.now += PAUSE_S  # a new episode
+    assert len(site.screen(near(DEFECT, 5, seed=2)).samples) == 1
+
+
+def test_copies_of_a_cleared_sample_are_accepted_and_audited(screener: Screener, tmp_path: Path) -> None:
+    site = Site(screener, tmp_path / "plant.npz", audit_share=0.2)
+    site.screen(normal_rows(600, seed=3))
+    site.screen(near(HARMLESS, 1))
+    site.judge(Decision.NORMAL)
+    site.alarms.clear()
+    forwarded = site.screen(near(HARMLESS, 500, seed=1))
+    audits = int((forwarded.codes == AUDIT).sum())
+    assert 60 <= audits <= 140
+    assert len(forwarded.samples) == audits == len(forwarded.tracked)
+    assert forwarded.accepted.sum() == 500 - audits == forwarded.counts["samples_repeated"]
+    assert not site.alarms
+    routes = {sample_pb2.Sample.FromString(sample.data).screening.route for sample in forwarded.samples}
+    assert routes == {sample_pb2.ROUTE_AUDIT}
+    site.judge(Decision.ANOMALOUS, 1e-3)  # an audit says otherwise
+    assert site.screen(near(HARMLESS, 1, seed=2)).codes[0] != ACCEPT
+
+
+@pytest.mark.parametrize(("decision", "p_value"), [(Decision.UNDECIDED, None), (Decision.NORMAL, 0.02)])
+def test_a_doubtful_verdict_is_not_remembered(site: Site, decision: Decision, p_value: float | None) -> None:
+    site.screen(near(DEFECT, 1))
+    site.judge(decision, p_value)
+    assert not site.held(near(DEFECT, 1, seed=1))
+
+
+def test_what_is_new_in_any_way_travels(site: Site, signing_key: Ed25519PrivateKey, tmp_path: Path) -> None:
+    site.screen(near(HARMLESS, 1))
+    site.judge(Decision.NORMAL)
+    assert site.held(near(HARMLESS, 10, seed=1)) == 10
+    assert not site.held(HARMLESS + np.array([[0.6, 0.0, 0.0]]))  # beyond the reach
+    site.judge(Decision.ANOMALOUS, 1e-3)
+    assert not site.held(HARMLESS + np.array([[0.3, 0.0, 0.0]]))  # near both
+    site.clock.now += EXPIRES_S + 1
+    assert not site.held(near(HARMLESS, 1, seed=2))
+    assert site.held(near(DEFECT, 50))
+    site.clock.now += WAIT_S + 1  # no verdict came
+    assert not site.held(near(DEFECT, FEW, seed=4))
+    site.judge(Decision.ANOMALOUS, 1e-4)
+    assert site.held(near(DEFECT, 10, seed=5))
+    site.screener = load_screener(tabular_bundle(signing_key, 2), "int8_onnxruntime", 64, tmp_path)
+    assert not site.held(near(DEFECT, 10, seed=5))
+
+
+def test_without_normal_samples_to_compare_with_all_travel(screener: Screener, tmp_path: Path) -> None:
+    site = Site(screener, tmp_path / "plant.npz")
+    assert len(site.screen(near(DEFECT, 30)).samples) == 30
+
+
+def test_an_anomaly_that_creeps_away_from_a_cleared_sample_is_held_within_its_reach_alone(site: Site) -> None:
+    site.screen(HARMLESS[None])
+    site.judge(Decision.NORMAL)
+    steps = np.linspace(0.0, 2.0, 401)  # of the first channel's deviation
+    held = [site.screen(HARMLESS + np.array([[step, 0.0, 0.0]])).accepted.any() for step in steps]
+    assert held[0]
+    assert 0 < steps[np.flatnonzero(held).max()] < 0.5
+
+
+def test_the_memory_survives_a_restart_sealed(site: Site, screener: Screener, tmp_path: Path) -> None:
+    path, seal = tmp_path / "sealed.npz", Seal(bytes(32), "normal_buffer")
+    site = Site(screener, path, seal)
+    site.screen(normal_rows(600, seed=3))
+    site.screen(near(DEFECT, 30))
+    site.judge(Decision.ANOMALOUS, 1e-4)
+    counted = site.repeats.to_report()
+    site.repeats.save()
+    assert path.read_bytes().startswith(b"VEDETTE-SEALED")
+    again = Site(screener, path, seal)
+    assert again.repeats.to_report() == counted
+    assert again.held(near(DEFECT, 10, seed=1)) >= 9
+    path.write_bytes(b"half a file")
+    assert not Site(screener, path, seal).held(near(DEFECT, 10, seed=1))
+
+
+def test_a_mark_at_another_place_of_an_image_is_no_copy(images: Bundle, tmp_path: Path) -> None:
+    site = Site(load_screener(images, "int8_onnxruntime", 8, tmp_path), tmp_path / "cam.npz")
+    assert site.screener.modality is Modality.IMAGE
+    for seed in range(3):
+        site.screen(normal_images(64, seed=seed + 10))
+    marked, elsewhere = normal_images(12, seed=5), normal_images(1, seed=6)
+    marked[:, 2:10, 2:10] = 255
+    elsewhere[:, 20:28, 20:28] = 255
+    site.screen(marked[:1])
+    site.judge(Decision.ANOMALOUS, 1e-4)
+    assert site.held(marked[1:]) == 11
+    assert not site.held(elsewhere)
+    site.judge(Decision.NORMAL)
+    assert not site.held(elsewhere)  # a cleared picture is not remembered
