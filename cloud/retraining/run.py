@@ -22,6 +22,7 @@ from cloud.serving.analysis import load_analysis
 from cloud.settings import CloudSettings
 from cloud.store import open_store
 from cloud.store.registry import Registry
+from cloud.training.modalities import training_modality
 from cloud.training.progress import StageProgress
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
@@ -99,16 +100,8 @@ def settings_of(manifest: Manifest, effort: float | None, version: int) -> Train
             f"Bundle {manifest.bundle_id} holds no training settings that this version reads ({type(error).__name__}): "
             "train the next version with vedette train."
         ) from None
-    spec = manifest.input
-    return settings.changed(
-        {
-            "name": manifest.name,
-            "version": version,
-            "effort": effort,
-            "series": {"window_length": spec.window_length or None, "window_stride": spec.window_stride or None},
-            "image": {"height": spec.image_height or None, "width": spec.image_width or None},
-        }
-    )
+    form = training_modality(manifest.modality).form_settings(manifest.input)
+    return settings.changed({"name": manifest.name, "version": version, "effort": effort, **form})
 
 
 async def _gather(request: RetrainRequest, folder: Path, progress: StageProgress) -> _Gathered:

@@ -101,6 +101,10 @@ class TrainingModality(ABC):
         Raises DataError if there are too few normal ones.
         """
 
+    def form_settings(self, spec: InputSpec) -> dict[str, dict[str, int]]:
+        """Return the settings that give new samples the form of `spec`: the sizes that a training run would choose."""
+        return {}
+
     @abstractmethod
     def encode(
         self, train: NDArray[Any], settings: TrainingSettings, generator: torch.Generator, progress: Progress

@@ -55,6 +55,10 @@ class TrainingImage(EncodedModality):
         """Find the images of a folder. Raises DataError where there are none."""
         return find_images(path, to_judge=to_judge)
 
+    def form_settings(self, spec: InputSpec) -> dict[str, dict[str, int]]:
+        """Return the height and the width of images, in pixels."""
+        return {"image": {"height": spec.image_height, "width": spec.image_width}}
+
     def split(
         self,
         data: TrainingData,

@@ -40,6 +40,10 @@ class TrainingSeries(TrainingVectors):
         """Read the readings at `path`. Raises DataError for data that cannot be used."""
         return read_table_data(path, self.name, settings, to_judge=to_judge)
 
+    def form_settings(self, spec: InputSpec) -> dict[str, dict[str, int]]:
+        """Return the length and the stride of windows."""
+        return {"series": {"window_length": spec.window_length, "window_stride": spec.window_stride}}
+
     def split(
         self,
         data: TrainingData,

@@ -7,11 +7,11 @@ grey thumbnail of the picture, or of the first and last frame.
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.screener import ScreenedBatch, Screener
+from shared.images import resize
 from shared.modalities import sample_type
 
 MAP_CELLS = 8
@@ -32,7 +32,7 @@ def embed(screened: ScreenedBatch, screener: Screener, places: NDArray[np.intp])
     if sample_type(screener.modality).has_vectors:
         vectors = np.asarray(screener.graph_inputs(inputs), dtype=np.float32).reshape(len(places), -1)
         return Embedded(vectors, (vectors.shape[1],))
-    thumbnails = np.stack([_thumbnail(pixels) for pixels in inputs]) if len(places) else _nothing(inputs.ndim)
+    thumbnails = _thumbnails(inputs, frames=1 if sample_type(screener.modality).rank == 3 else 2)
     if screened.maps is None:
         return Embedded(thumbnails, (thumbnails.shape[1],))
     maps = [_pooled(screener.scaled_map(screened.maps[place])) for place in places.tolist()]
@@ -57,14 +57,11 @@ def _spread(found: int) -> NDArray[np.intp]:
     return np.arange(MAP_CELLS) * found // MAP_CELLS
 
 
-def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Return a grey thumbnail of an image (height, width, 3), or of two frames of a clip, flat, in [0, 1]."""
-    frames = [pixels] if pixels.ndim == 3 else [pixels[0], pixels[-1]]
-    size = (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
-    small = [cv2.resize(frame, size, interpolation=cv2.INTER_AREA).mean(axis=2) for frame in frames]
-    return np.asarray(np.concatenate([item.ravel() for item in small]) / 255, dtype=np.float32)
-
-
-def _nothing(dimensions: int) -> NDArray[np.float32]:
-    frames = 1 if dimensions == 4 else 2
-    return np.zeros((0, frames * THUMBNAIL_PIXELS**2), dtype=np.float32)
+def _thumbnails(inputs: NDArray[np.uint8], frames: int) -> NDArray[np.float32]:
+    """Return grey thumbnails (n, dim) in [0, 1] of images (n, height, width, 3), or of two frames of each clip."""
+    result = np.zeros((len(inputs), frames, THUMBNAIL_PIXELS**2), dtype=np.float32)
+    for place, sample in enumerate(inputs):
+        for number, frame in enumerate([sample] if frames == 1 else [sample[0], sample[-1]]):
+            small = resize(frame, THUMBNAIL_PIXELS, THUMBNAIL_PIXELS)
+            result[place, number] = small.mean(axis=2).ravel() / 255
+    return result.reshape(len(inputs), frames * THUMBNAIL_PIXELS**2)
