@@ -42,7 +42,8 @@ class ReviewItem(BaseModel):
 
     `p_value` is the lowest one, of the edge for undecided samples. `cover` is the oddest verdict, null where it has
     expired. `decision_number` is that of the newest decision, 0 without one: send it as `seen` to decide. `muted_by` is
-    the number of the mute that hid the item, `muted` whether it still does.
+    the number of the mute that hid the item, `muted` whether it still does. `near_copies` of its samples stayed on the
+    device.
     """
 
     number: int
@@ -54,6 +55,7 @@ class ReviewItem(BaseModel):
     first_at: str
     last_at: str
     verdicts: int
+    near_copies: int
     p_value: float
     cover: VerdictItem | None
     reviewed: bool
@@ -152,7 +154,17 @@ def item_filter(
 
 def review_item(item: StoredItem) -> dict[str, Any]:
     """Return one item as a JSON value."""
-    plain = ("number", "device_id", "site", "source_id", "verdicts", "decision_number", "decided_by", "note")
+    plain = (
+        "number",
+        "device_id",
+        "site",
+        "source_id",
+        "verdicts",
+        "near_copies",
+        "decision_number",
+        "decided_by",
+        "note",
+    )
     return {
         **{name: getattr(item, name) for name in (*plain, "defect_class", "muted_by")},
         "modality": item.modality.value,

@@ -20,6 +20,7 @@ from cloud.store import Store
 from cloud.store.certificates import offer_certificate
 from cloud.store.fleet import device_of_token, spend_token, store_heartbeat
 from cloud.store.key_sets import KeyChain
+from cloud.store.near_copies import store_near_copies
 from cloud.store.registry import RegisteredBundle, Registry
 from cloud.store.releases import Releases
 from shared.enrolment import MAX_TOKEN_CHARACTERS
@@ -78,6 +79,7 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         try:
             if not request.query_only:
                 await store_heartbeat(self._store, device_id, heartbeat, offset_s)
+                await store_near_copies(self._store, device_id, heartbeat.near_copies)
             async with self._store.reading() as connection:
                 wanted, settings = await self._releases.wanted(connection, device_id)
             chain = await self._registry.key_chain.sets(self._authority.sha256)

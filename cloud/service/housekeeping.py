@@ -18,6 +18,7 @@ from cloud.service.rollout_control import RolloutControl
 from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.heartbeat_history import thin_history
+from cloud.store.near_copies import remove_old_copies
 from cloud.store.registry import Registry
 from cloud.store.retention import remove_old
 from cloud.store.review.mutes import remove_old_mutes
@@ -98,6 +99,7 @@ class Housekeeping:
                 removed = await remove_old(self._store, **days)
                 removed["history"] = await thin_history(self._store, history_days, time.time())
                 removed["review_items"] = await remove_expired(self._store, self._retention.verdicts_days)
+                removed["near_copies"] = await remove_old_copies(self._store, self._retention.verdicts_days)
                 removed["mutes"] = await remove_old_mutes(self._store)
                 _LOG.info("old_removed", **removed)
                 tended = await tend_segments(self._store, everything=run % FULL_RUN == 0)

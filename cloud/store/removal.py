@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store import audit
 from cloud.store.engine import Store
 from cloud.store.heartbeat_history import history_rows_of
+from cloud.store.near_copies import copies_of_device
 from cloud.store.notices import delete_notices_of
 from cloud.store.retention import Find, Key, Step, delete_found, in_chunks
 from cloud.store.review.removal import items_of_device
@@ -99,6 +100,7 @@ async def delete_data(store: Store, removal: Removal, *, service_runs: bool) -> 
     device_id = removal.device_id
     await in_chunks(store, partial(_events_of, device_id))
     await in_chunks(store, partial(history_rows_of, device_id))
+    await in_chunks(store, partial(copies_of_device, device_id))
     # In the order of a sample's way: one that moves between two queries is found by the second.
     waiting = [
         select(inbox.c.number).where(inbox.c.device_id == device_id),

@@ -146,6 +146,18 @@ heartbeat_history = Table(  # one heartbeat of each device for every few minutes
     Index("ix_heartbeat_history_slot", "slot"),
 )
 
+near_copies = Table(  # copies of a sample that stayed on its device: see cloud.store.near_copies
+    "near_copies",
+    metadata,
+    Column("number", Number, primary_key=True, autoincrement=False),  # of the sample
+    Column("device_id", String(64), nullable=False),
+    Column("copies", BigInteger, nullable=False),
+    Column("last_at_s", Double, nullable=False),
+    Column("received_at_s", Double, nullable=False),
+    Index("ix_near_copies_device_id", "device_id"),
+    Index("ix_near_copies_received_at_s", "received_at_s"),
+)
+
 group_settings = Table(  # desired settings of the groups that have some
     "group_settings",
     metadata,

@@ -60,7 +60,8 @@ def item_view(item: StoredItem) -> dict[str, Any]:
         "note": item.note,
         "is_reviewed": item.is_reviewed,
         "is_left": item.is_left,
-        "mark": f"{item.decision_number}.{int(item.is_reviewed)}.{item.verdicts}.{item.severity}.{int(item.is_hidden)}",
+        "mark": f"{item.decision_number}.{int(item.is_reviewed)}.{item.verdicts}.{item.severity}.{int(item.is_hidden)}"
+        f".{item.near_copies}",
     }
 
 
@@ -75,11 +76,17 @@ def member_view(row: VerdictRow) -> dict[str, Any]:
 
 
 def _facts(item: StoredItem) -> str:
-    """Return how many samples there are, and over which time: "48 images over 3 min"."""
+    """Return the number of samples and their time: "48 images over 3 min, and 47 near copies on the device"."""
     name = _NAMES[view_of(item.modality)][item.verdicts > 1]
     count = f"{count_words(item.verdicts)} {name}"
     length_s = item.last_at_s - item.first_at_s
-    return f"{count} over {duration_words(length_s)}" if item.verdicts > 1 and length_s >= 1 else count
+    facts = f"{count} over {duration_words(length_s)}" if item.verdicts > 1 and length_s >= 1 else count
+    return f"{facts}, and {copies_words(item.near_copies)}" if item.near_copies else facts
+
+
+def copies_words(copies: int) -> str:
+    """Return the number of near copies: "47 near copies on the device"."""
+    return f"{count_words(copies)} near {'copy' if copies == 1 else 'copies'} on the device"
 
 
 def _detail(item: StoredItem) -> str:

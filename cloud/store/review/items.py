@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.defect_classes import with_class_name
 from cloud.store.labels import Label
+from cloud.store.near_copies import copies_of_items
 from cloud.store.queries import verdict_rows
 from cloud.store.review.item_filter import ItemFilter, conditions, is_marked
 from cloud.store.review.severity import Severity
@@ -48,6 +49,7 @@ class StoredItem:
     `p_value`: the lowest one; of the edge for undecided samples. `cover` is the oddest verdict, None where retention
     has deleted it. `decision_number` is that of the newest decision, 0 without one; `decision` is None after an undo.
     `defect_class` is the name of its class. `muted_by` is the mute that hid it, `is_hidden` whether it still does.
+    `near_copies` of its samples stayed on the device.
     """
 
     number: int
@@ -70,6 +72,7 @@ class StoredItem:
     defect_class: str
     muted_by: int | None
     is_hidden: bool
+    near_copies: int = 0
 
     @property
     def key(self) -> ItemKey:
@@ -165,10 +168,11 @@ def _listed(actor: str) -> Select[Any]:
 
 async def _stored(connection: AsyncConnection, rows: Sequence[RowMapping]) -> tuple[StoredItem, ...]:
     covers = await verdict_rows(connection, [row["cover"] for row in rows])
-    return tuple(_item(row, covers.get(row["cover"])) for row in rows)
+    copies = await copies_of_items(connection, [row["number"] for row in rows])
+    return tuple(_item(row, covers.get(row["cover"]), copies.get(row["number"], 0)) for row in rows)
 
 
-def _item(row: RowMapping, cover: VerdictRow | None) -> StoredItem:
+def _item(row: RowMapping, cover: VerdictRow | None, near_copies: int) -> StoredItem:
     plain = ("number", "device_id", "site", "source_id", "first_at_s", "last_at_s", "verdicts", "p_value")
     return StoredItem(
         **{name: row[name] for name in plain},
@@ -184,4 +188,5 @@ def _item(row: RowMapping, cover: VerdictRow | None) -> StoredItem:
         defect_class=row["class_name"] or "",
         muted_by=row["muted_by"],
         is_hidden=row["hidden_by"] is not None,
+        near_copies=near_copies,
     )

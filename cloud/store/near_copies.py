@@ -1,0 +1,89 @@
+"""Numbers of near copies of a sample that stayed on its device, as heartbeats report them.
+
+A device reports counts of its own samples alone, and a count never falls. A row has no foreign key to its sample, which
+retention may drop in bulk; it is deleted by its own age.
+"""
+
+import time
+from collections.abc import Sequence
+from functools import partial
+
+from sqlalchemy import Delete, delete, func, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from cloud.store.engine import Store
+from cloud.store.retention import in_chunks
+from cloud.store.review.progress import raise_version
+from cloud.store.sample_keys import is_sample
+from cloud.store.schema import near_copies, review_members, samples
+from cloud.store.upsert import upsert
+from shared.status import NearCopies
+
+_MAX_INTEGER = 2**63 - 1
+_DAY_S = 86_400.0
+
+
+async def store_near_copies(store: Store, device_id: str, counts: Sequence[NearCopies]) -> int:
+    """Store the counts that are larger than before, of samples of this device; return how many. Raises StorageError."""
+    if not counts:
+        return 0
+    now_s, rows = time.time(), dict[int, dict[str, object]]()
+    async with store.reading() as connection:
+        for item in counts:
+            found = select(samples.c.number).where(is_sample(connection, item.sample_id))
+            number = (await connection.execute(found.where(samples.c.device_id == device_id))).scalar_one_or_none()
+            if number is not None:
+                rows[number] = {
+                    "number": number,
+                    "device_id": device_id,
+                    "copies": min(item.copies, _MAX_INTEGER),
+                    "last_at_s": item.last_at_s,
+                    "received_at_s": now_s,
+                }
+    if not rows:
+        return 0
+    async with store.writing() as connection:
+        known = select(near_copies.c.number, near_copies.c.copies).where(near_copies.c.number.in_(rows))
+        before = {row.number: row.copies for row in await connection.execute(known)}
+        larger = [row for number, row in rows.items() if row["copies"] > before.get(number, 0)]
+        await upsert(connection, near_copies, larger)
+        if larger:
+            await raise_version(connection)
+    return len(larger)
+
+
+async def copies_of_items(connection: AsyncConnection, items: Sequence[int]) -> dict[int, int]:
+    """Return the number of copies of each of these review items, without those that have none."""
+    if not items:
+        return {}
+    joined = review_members.join(near_copies, near_copies.c.number == review_members.c.number)
+    query = select(review_members.c.item, func.sum(near_copies.c.copies).label("copies")).select_from(joined)
+    rows = await connection.execute(query.where(review_members.c.item.in_(items)).group_by(review_members.c.item))
+    return {row.item: int(row.copies) for row in rows}
+
+
+async def copies_of_sample(connection: AsyncConnection, number: int) -> int:
+    """Return the number of copies of a sample."""
+    query = select(near_copies.c.copies).where(near_copies.c.number == number)
+    return int((await connection.execute(query)).scalar_one_or_none() or 0)
+
+
+async def remove_old_copies(store: Store, verdicts_days: float) -> int:
+    """Delete the counts that no device has reported for this long (0: never); return their number."""
+    if not verdicts_days:
+        return 0
+    return await in_chunks(store, partial(_before, time.time() - verdicts_days * _DAY_S))
+
+
+def copies_of_device(device_id: str, rows: int) -> Delete:
+    """Return the statement that deletes the next rows of a device."""
+    return _delete(near_copies.c.device_id == device_id, rows)
+
+
+def _before(end_s: float, rows: int) -> Delete:
+    return _delete(near_copies.c.received_at_s < end_s, rows)
+
+
+def _delete(condition: object, rows: int) -> Delete:
+    numbers = select(near_copies.c.number).where(condition).limit(rows)  # type: ignore[arg-type]
+    return delete(near_copies).where(near_copies.c.number.in_(numbers))
