@@ -11,7 +11,8 @@ from shared.bundle import InputSpec
 from shared.modality import Modality
 from shared.preprocessing.ranges import ChannelRanges
 
-LINEAR_RANGE = 3.0  # standard deviations; larger values are compressed so that one outlying feature does not dominate
+LINEAR_RANGE = 3.0  # standard deviations of readings; larger values are compressed, so that one does not dominate
+ROW_RANGE = 10.0  # the same for the features of rows
 MAX_COMPRESSED = 2000.0  # the largest float64 gives LINEAR_RANGE * (1 + log(1e308 / LINEAR_RANGE)) = 2100
 
 
@@ -81,15 +82,20 @@ class Preprocessor(Protocol):
         return None
 
 
-def standardise(values: NDArray[Any], mean: NDArray[np.float64], scale: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return (values - mean) / scale along the last axis, compressed beyond LINEAR_RANGE.
+def standardise(
+    values: NDArray[Any],
+    mean: NDArray[np.float64],
+    scale: NDArray[np.float64],
+    linear_range: float = LINEAR_RANGE,
+) -> NDArray[np.float64]:
+    """Return (values - mean) / scale along the last axis, compressed beyond `linear_range`.
 
-    A deviation z with |z| > r = LINEAR_RANGE becomes sign(z) * r * (1 + log(|z| / r)), which is monotonic with a
+    A deviation z with |z| > r = `linear_range` becomes sign(z) * r * (1 + log(|z| / r)), which is monotonic with a
     continuous slope. Distant readings keep their order, no value overflows, and eight bits still resolve the normal
     range.
     """
     with np.errstate(over="ignore"):
-        return compress((np.asarray(values, dtype=np.float64) - mean) / scale)
+        return compress((np.asarray(values, dtype=np.float64) - mean) / scale, linear_range)
 
 
 def compress(z: NDArray[np.float64], linear_range: float = LINEAR_RANGE) -> NDArray[np.float64]:

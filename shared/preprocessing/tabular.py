@@ -15,6 +15,8 @@ from shared.bundle import PREPROCESSING_FOLDER, InputSpec, npz_bytes
 from shared.errors import BundleError, DataError
 from shared.modality import Modality
 from shared.preprocessing.base import (
+    LINEAR_RANGE,
+    ROW_RANGE,
     Prepared,
     Preprocessor,
     expand,
@@ -27,7 +29,7 @@ from shared.preprocessing.ranges import ChannelRanges, ranges_of, stored_span
 
 
 class TabularPreprocessor(Preprocessor):
-    """Standardisation of rows (n, features), compressed beyond three deviations.
+    """Standardisation of rows (n, features), compressed beyond ROW_RANGE deviations.
 
     Graph inputs are float32: (n, features), or (n, 2 features) with the mask if values may be missing.
     """
@@ -41,13 +43,17 @@ class TabularPreprocessor(Preprocessor):
         mean: NDArray[np.float64],
         scale: NDArray[np.float64],
         span: NDArray[np.float64] | None = None,
+        linear_range: float = ROW_RANGE,
     ) -> None:
-        """`mean`, `scale`: (features,). `span`: (2, features), low and high of normal values; None in older bundles."""
+        """`mean`, `scale`: (features,). `span`: (2, features), low and high of normal values; None in older bundles.
+
+        `linear_range`: deviations beyond which values are compressed.
+        """
         self.spec = spec
-        self._mean, self._scale, self._span = mean, scale, span
+        self._mean, self._scale, self._span, self._linear_range = mean, scale, span, linear_range
 
     @classmethod
-    def fit(cls, rows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec) -> Self:
+    def fit(cls, rows: NDArray[Any] | Sequence[NDArray[Any]], spec: InputSpec, linear_range: float = ROW_RANGE) -> Self:
         """Fit on the observed values of normal rows (n, features), finite or, if the spec allows it, NaN.
 
         Raises DataError if they do not have the features of `spec`, or if a feature has no observed value.
@@ -64,7 +70,7 @@ class TabularPreprocessor(Preprocessor):
             raise DataError(f"Feature {empty!r} has no value in the training rows: leave it out.")
         mean = np.where(observed, values, 0.0).sum(axis=0) / counts
         squares = np.square(np.where(observed, values, mean) - mean).sum(axis=0) / counts
-        return cls(spec, mean, scale_of(np.sqrt(squares), mean), ranges_of(values, observed))
+        return cls(spec, mean, scale_of(np.sqrt(squares), mean), ranges_of(values, observed), linear_range)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], spec: InputSpec) -> Self:
@@ -75,7 +81,10 @@ class TabularPreprocessor(Preprocessor):
             raise BundleError(f"{cls.file_path} lacks {error}: retrain the bundle.") from None
         if not mean.shape == scale.shape == (len(spec.channels),):
             raise BundleError(f"{cls.file_path} does not fit the bundle's features: retrain the bundle.")
-        return cls(spec, mean, scale, stored_span(arrays, len(spec.channels)))
+        linear_range = float(arrays.get("linear_range", LINEAR_RANGE))  # older bundles: that of series
+        if not 0 < linear_range < np.inf:
+            raise BundleError(f"{cls.file_path} has a linear range of {linear_range}: retrain the bundle.")
+        return cls(spec, mean, scale, stored_span(arrays, len(spec.channels)), linear_range)
 
     def prepare(self, values: NDArray[Any] | Sequence[NDArray[Any]]) -> Prepared:
         """Return graph inputs (kept, width) float32 of rows (n, features)."""
@@ -94,8 +103,8 @@ class TabularPreprocessor(Preprocessor):
         return Prepared(self._inputs(rows if len(kept) == len(rows) else rows[kept]), kept, rejections)
 
     def files(self) -> dict[str, bytes]:
-        """Return means, scales and normal ranges as one NPZ file."""
-        arrays = {"mean": self._mean, "scale": self._scale}
+        """Return means, scales, the linear range and normal ranges as one NPZ file."""
+        arrays = {"mean": self._mean, "scale": self._scale, "linear_range": np.array(self._linear_range)}
         if self._span is not None:
             arrays["range"] = self._span
         return {self.file_path: npz_bytes(arrays)}
@@ -107,7 +116,8 @@ class TabularPreprocessor(Preprocessor):
     def raw_values(self, inputs: NDArray[Any]) -> NDArray[np.float64]:
         """Return the values (n, features) of graph inputs (n, width); NaN for a missing value."""
         width = len(self.spec.channels)
-        values = expand(np.asarray(inputs[:, :width], dtype=np.float64)) * self._scale + self._mean
+        deviations = expand(np.asarray(inputs[:, :width], dtype=np.float64), self._linear_range)
+        values = deviations * self._scale + self._mean
         return np.where(inputs[:, width : 2 * width] > 0.5, values, np.nan) if self.spec.missing else values
 
     @property
@@ -122,9 +132,9 @@ class TabularPreprocessor(Preprocessor):
 
     def _inputs(self, rows: NDArray[np.float64]) -> NDArray[np.float32]:
         if not self.spec.missing:
-            return standardise(rows, self._mean, self._scale).astype(np.float32)
+            return standardise(rows, self._mean, self._scale, self._linear_range).astype(np.float32)
         observed = ~np.isnan(rows)
-        values = standardise(np.where(observed, rows, self._mean), self._mean, self._scale)
+        values = standardise(np.where(observed, rows, self._mean), self._mean, self._scale, self._linear_range)
         inputs: NDArray[np.float32] = np.concatenate([values, observed], axis=1).astype(np.float32)
         return inputs
 

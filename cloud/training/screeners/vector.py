@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from shared.diffusion.time_estimation import TimeEstimationHead
 
-MIN_LIMIT = 6.0  # in graph inputs, about 8 deviations before compression
+MIN_LIMIT = 6.0  # in graph inputs, which are deviations up to there
 SLOPE_BEYOND = 0.1  # slope of the score in the log of the distance from the box: docs/methods/screener.md
 
 

@@ -1,5 +1,7 @@
 """Inputs of table rows: standardised, finite, bad rows rejected."""
 
+import io
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from shared.errors import BundleError, DataError
 from shared.modalities import fit_preprocessor
 from shared.modality import Modality
 from shared.preprocessing import TabularPreprocessor
+from shared.preprocessing.base import LINEAR_RANGE
 
 SPEC = InputSpec(channels=("pressure", "flow", "valve"))
 
@@ -117,3 +120,18 @@ def test_a_feature_that_was_never_observed_cannot_be_fitted() -> None:
 def test_a_spec_that_says_nothing_new_is_stored_as_before() -> None:
     assert set(SPEC.model_dump()) == {"channels", "window_length", "window_stride", "image_height", "image_width"}
     assert InputSpec.model_validate(GAPS.model_dump(mode="json")) == GAPS
+
+
+def test_rows_stay_linear_farther_than_readings_and_older_bundles_keep_their_range() -> None:
+    rows = np.random.default_rng(0).normal(size=(400, 3))
+    fitted = TabularPreprocessor.fit(rows, SPEC)
+    arrays = dict(np.load(io.BytesIO(fitted.files()[TabularPreprocessor.file_path])))
+    far = rows.mean(axis=0) + 8.0 * rows.std(axis=0)
+    for again in (fitted, TabularPreprocessor.from_arrays(arrays, SPEC)):
+        np.testing.assert_allclose(again.prepare(far[np.newaxis]).inputs, 8.0, rtol=1e-5)
+    older = TabularPreprocessor.from_arrays({key: arrays[key] for key in ("mean", "scale")}, SPEC)
+    inputs = older.prepare(far[np.newaxis]).inputs
+    np.testing.assert_allclose(inputs, LINEAR_RANGE * (1.0 + np.log(8.0 / LINEAR_RANGE)), rtol=1e-5)
+    np.testing.assert_allclose(older.raw_values(inputs), far[np.newaxis], rtol=1e-4)
+    with pytest.raises(BundleError, match="linear range"):
+        TabularPreprocessor.from_arrays({**arrays, "linear_range": np.array(np.nan)}, SPEC)
