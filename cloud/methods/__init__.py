@@ -16,6 +16,7 @@ from cloud.methods.defaults.channel_imputation import ChannelImputation
 from cloud.methods.defaults.denoising_likelihood import DenoisingLikelihood
 from cloud.methods.defaults.local_corruption import LocalCorruption
 from cloud.methods.defaults.masked_likelihood import MaskedLikelihood
+from cloud.methods.defaults.quantile_time_estimation import QuantileTimeEstimation
 from cloud.methods.defaults.score_norm import ScoreNorm
 from cloud.methods.defaults.time_estimation import TimeEstimation
 from cloud.methods.families.block_masked import BlockMaskedReconstruction
@@ -60,6 +61,7 @@ ANALYZERS: dict[str, type[Analyzer]] = {
         ScoreNorm,
         DenoisingLikelihood,
         TimeEstimation,
+        QuantileTimeEstimation,
         DteC,
         PublishedDteC,
         DteIg,

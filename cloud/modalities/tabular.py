@@ -25,7 +25,7 @@ class Tabular(VectorModality):
     noun = "row"
     view = View.TABLE
     source_kind = "replay"
-    default_methods = ("time_estimation", "denoising_likelihood", "masked_likelihood")
+    default_methods = ("time_estimation", "quantile_time_estimation", "denoising_likelihood", "masked_likelihood")
     takes_new_heads = True
 
     def vector_features(self, inputs: NDArray[Any], preprocessor: Preprocessor, device: "torch.device") -> "Features":

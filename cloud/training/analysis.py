@@ -19,7 +19,7 @@ from cloud.serving.maps import Scale
 from cloud.serving.scoring import ScoredBlock
 from cloud.training.fitting import FitPlan, FittedAnalyzers, fit_analyzers
 from cloud.training.modalities import training_modality
-from cloud.training.worth import image_worth
+from cloud.training.worth import member_worth
 from shared.diffusion.training import Progress
 from shared.errors import DataError
 from shared.preprocessing import Preprocessor
@@ -114,9 +114,9 @@ class AnalysisFit:
         self.fitted = fit_analyzers(self.encoder, self.normals, self.held_out, self.plan, progress)
 
     def weigh_members(self) -> None:
-        """Measure the worth of each fused analyzer, for images."""
+        """Measure the worth of each fused analyzer on changed copies of held-out rows or images."""
         fused = self.fused or self.plan.methods
-        self.worth = image_worth(self.encoder, self.fitted, fused, self.held_out, self.plan)
+        self.worth = member_worth(self.encoder, self.fitted, fused, self.held_out, self.plan)
 
     def fuse(self) -> None:
         """Calibrate the analyzers and their fusion."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cloud.methods import Need
 from cloud.methods.encoders import Encoder, PatchEncoder
+from cloud.serving.encoding import Samples
 from cloud.training.data import TrainingData
 from cloud.training.samples import Split
 from cloud.training.screeners import ScreenerModule, SeriesViews, VectorScreener
@@ -64,8 +65,7 @@ class TrainingModality(ABC):
         is_ordered: Whether neighbouring samples overlap, so that calibration must not shuffle them.
         has_time: Whether the first axis of a sample is time.
         scales_places: Whether patch scores are standardised at each place.
-        weighs_by_corruption: Whether the fused methods are weighted by how well they find corrupted copies of normal
-            samples.
+        worth_exponent: Power of the AUROC above chance, on `weighing_copies`, that fused methods are weighted by.
         sample_word: Plural of the word for one sample, for people.
         can_trim: Whether `data.trim_share` can leave out the least likely samples.
         untaught: Needs of analyzers that the teacher of the head cannot serve, since it has single vectors only.
@@ -79,7 +79,7 @@ class TrainingModality(ABC):
     is_ordered: ClassVar[bool] = False
     has_time: ClassVar[bool] = False
     scales_places: ClassVar[bool] = False
-    weighs_by_corruption: ClassVar[bool] = False
+    worth_exponent: ClassVar[float] = 1.0
     sample_word: ClassVar[str] = "samples"
     can_trim: ClassVar[bool] = False
     untaught: ClassVar[frozenset[Need]] = frozenset()
@@ -143,6 +143,10 @@ class TrainingModality(ABC):
 
         `effort`: share of the usual number of pixels in copies, at most.
         """
+        return None
+
+    def weighing_copies(self, encoder: Encoder | None, held_out: Samples, seed: int) -> Samples | None:
+        """Return changed copies of held-out normal samples, to weight the fused methods by; None: equal weights."""
         return None
 
     @abstractmethod

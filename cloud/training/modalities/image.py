@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cloud.methods import Need
 from cloud.methods.encoders import Encoder, ImageEncoder, PatchEncoder
+from cloud.serving.encoding import Samples
 from cloud.training.data import TrainingData
-from cloud.training.encoders import choose_size, corrupted_patches, fit_image_encoder
+from cloud.training.encoders import choose_size, corrupt, corrupted_patches, fit_image_encoder
 from cloud.training.encoders.corrupted_patches import MAX_PIXELS
 from cloud.training.examples import normal_examples
 from cloud.training.judgement.pixels import IMAGE_CORRUPTIONS, copies_of, corrupted_pixels, picture_statistics
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 READ_BATCH = 64
 SIZED_IMAGES = 50  # images that the size of the graph is chosen from
+MAX_WEIGHING_COPIES, MAX_CORRUPTED_PLACES = 30, 2
 MAX_TRAINING_PIXELS = 1000 * 640 * 640  # of all good images; a core encodes them in minutes, not hours
 
 
@@ -48,7 +50,6 @@ class TrainingImage(EncodedModality):
     name = Modality.IMAGE
     sample_word = "images"
     scales_places = True
-    weighs_by_corruption = True
     untaught = frozenset({Need.PATCH_GRID})
 
     def find(self, path: Path, settings: DataSettings, *, to_judge: bool) -> TrainingData:
@@ -96,6 +97,18 @@ class TrainingImage(EncodedModality):
     def corrupted_copies(self, normal: NDArray[Any], spec: InputSpec, seed: int) -> dict[str, NDArray[Any]]:
         """Return copies of normal images with stains, scratches, missing pieces, blur and shifted colours."""
         return corrupted_pixels(IMAGE_CORRUPTIONS, normal, copies_of(normal), seed)
+
+    def weighing_copies(self, encoder: Encoder | None, held_out: Samples, seed: int) -> Samples:
+        """Return copies of at most MAX_WEIGHING_COPIES images, each corrupted in one or two places."""
+        generator = np.random.default_rng([seed % 2**32, len(held_out)])
+        chosen = generator.permutation(len(held_out))[:MAX_WEIGHING_COPIES]
+        bilevel = bool(getattr(encoder, "bilevel", False))
+        images, others = held_out.inputs[chosen], held_out.inputs[generator.permutation(len(held_out))[: len(chosen)]]
+        copies = [
+            corrupt(image, other, generator, bilevel=bilevel, max_places=MAX_CORRUPTED_PLACES)[0]
+            for image, other in zip(images, others, strict=True)
+        ]
+        return Samples.prepare(held_out.preprocessor, np.stack(copies))
 
     def statistics(self, samples: NDArray[Any], spec: InputSpec) -> tuple[tuple[str, ...], NDArray[np.float64]]:
         """Return brightness, contrast and sharpness of images."""
