@@ -114,12 +114,12 @@ def _means(summary: Mapping[str, Any]) -> str:
     rows = [[f"`{method}`", *(per_cent(means[method].get(figure)) for figure in columns)] for method in methods]
     published = summary["published"]
     if published is not None and published["figure"] == headline:
-        at = columns.index(headline)
         wanted = [name for name in _PUBLISHED_IN_MEANS if name in published["mean"]]
         wanted = wanted if published["sets"] else _best_published(published["mean"])
-        blank = [""] * len(columns)
+        known = {headline: published["mean"], "auprc": published["mean_auprc"]}
         rows += [
-            [f"published: {name}", *blank[:at], per_cent(published["mean"][name]), *blank[at + 1 :]] for name in wanted
+            [f"published: {name}", *(per_cent(known.get(figure, {}).get(name)) for figure in columns)]
+            for name in wanted
         ]
     text = table(["method", *map(display_name, columns)], rows)
     return text if published is None else f"{text}\n\nPublished figures: {_citation(summary)}"

@@ -101,6 +101,7 @@ def test_published_figures_are_found_next_to_the_data(tmp_path: Path) -> None:
     assert found is not None
     assert found.sets == {"PageBlocks": {"KNN": 0.9, "DTE-NP": 0.8, BEST: 0.9}}
     assert found.mean[BEST] == pytest.approx(0.9)
+    assert not found.mean_auprc  # published for the 30 sets together
     assert published_figures("adbench", tmp_path / "data", ["mine"]) is None
     assert published_figures("adbench", Path("/"), ["wine"]) is None
 
