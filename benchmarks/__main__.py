@@ -19,6 +19,7 @@ from benchmarks.data_folder import VARIABLE
 
 NAMES = (
     "row_choices",
+    "oddbench",
     "series_choices",
     "video_choices",
     "image_choices",
@@ -81,7 +82,7 @@ def write_page(
     """Write the page of a benchmark, and its picture if `draw_picture` is given."""
     picture = PAGES / "images" / f"{name}.png"
     machine = f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}"
-    made = f'Made by `make bench ARGS="{name} --data DIR --write-pages"` on {datetime.now(UTC):%Y-%m-%d}, {machine}.'
+    made = f'Made by `make bench ARGS="{name} --data=DIR --write-pages"` on {datetime.now(UTC):%Y-%m-%d}, {machine}.'
     title = name.replace("_", " ").capitalize()
     shown = "" if draw_picture is None else f"![{title}](images/{picture.name})\n\n"
     page = f"# {title}\n\n{about.strip()}\n\n{made}\n\n{shown}{table(figures)}\n"

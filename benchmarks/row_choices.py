@@ -21,12 +21,13 @@ from cloud.methods.fusion import Fusion
 from cloud.metrics import auroc
 from cloud.modalities import cloud_modality
 from shared.modality import Modality
-from shared.preprocessing.base import LINEAR_RANGE, compress, scale_of
+from shared.preprocessing.base import ROW_RANGE, compress, scale_of
 
 DEFAULT = cloud_modality(Modality.TABULAR).default_methods
 MEMBERS = (
     "knn",
     "time_estimation",
+    "quantile_time_estimation",
     "denoising_likelihood",
     "masked_likelihood",
     "score_norm",
@@ -57,13 +58,13 @@ def run() -> dict[str, Any]:
         for name, value in figures.items():
             found.setdefault(name, {}).setdefault(task.group, []).append(value)
     means = {name: float(np.mean([np.mean(group) for group in groups.values()])) for name, groups in found.items()}
-    default = {"fused": " + ".join(DEFAULT), "range": LINEAR_RANGE}
+    default = {"fused": " + ".join(DEFAULT), "range": ROW_RANGE}
     return {**{name: f"{mean:.2f}" for name, mean in means.items()}, "default": default}
 
 
 def _members_and_fusions(task: RowTask) -> dict[str, float]:
     """Return AUROC in % of members, fusions and fusion rules on one task."""
-    held_out, test, labels = _scores(task, MEMBERS, LINEAR_RANGE)
+    held_out, test, labels = _scores(task, MEMBERS, ROW_RANGE)
     figures = {name: _percent(labels, test[name]) for name in MEMBERS}
     for members in FUSIONS:
         fusion = Fusion.fit({name: held_out[name] for name in members})

@@ -16,6 +16,7 @@ from benchmarks import (
     diffusion_cost,
     image_choices,
     image_scale,
+    oddbench,
     open_pages,
     row_choices,
     series_choices,
@@ -72,6 +73,27 @@ def test_choices_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     assert float(figures["knn"]) > 95
     assert float(figures["knn + pca"]) > 95
     assert float(figures["range_3_knn"]) > 95
+
+
+def test_oddbench(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Run on three sets, of which one is too small and one is in each half."""
+    task, folder = row_task(), tmp_path / "oddbench"
+    folder.mkdir()
+    normal = task.kinds == 0
+    for name, rows in (("a", 200), ("b", 50), ("c", 200)):
+        test = np.concatenate([task.rows[normal][rows:], task.rows[~normal]])
+        labels = np.repeat([0, 1], [300 - rows, 60])
+        arrays = {"train": task.rows[normal][:rows], "train_labels": np.zeros(rows), "test": test}
+        np.savez(folder / f"{name}.npz", test_labels=labels, **arrays)
+    monkeypatch.setenv(VARIABLE, str(tmp_path))
+    replaced(monkeypatch, oddbench, DEFAULT=oddbench.NEIGHBOURS, WITHOUT_QUANTILES=("time_estimation",))
+    replaced(monkeypatch, oddbench, FUSIONS=(oddbench.NEIGHBOURS,))
+    figures = oddbench.run()
+    for half in oddbench.HALVES:
+        assert figures[half]["sets"] == 1
+        values = {name: value for name, value in figures[half].items() if not name.endswith("sets")}
+        assert all(float(figure) > 95 for text in values.values() for figure in text.split(" / ")), values
+    assert figures["choosing"]["members.sets"] == 1
 
 
 def test_contamination(monkeypatch: pytest.MonkeyPatch) -> None:
