@@ -1,4 +1,4 @@
-"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|edge|audit`."""
+"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|edge|audit|repeats`."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from cloud.evaluation.audits.commands import audit
 from cloud.evaluation.device.commands import edge
+from cloud.evaluation.repeats.commands import repeats
 from cloud.evaluation.result_files import measure_and_write
 from cloud.outputs import check_config_path, failure_as_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
@@ -58,6 +59,7 @@ def add_commands(tree: CommandTree) -> None:
         "~/anomalib/bin/python --output edge.md  |  vedette bench edge --bundle pump.vedette --data readings.csv"
     )(edge)
     group.command(epilog="Example:  vedette bench audit --data DATA --json result.json --output audit.md")(audit)
+    group.command(epilog="Example:  vedette bench repeats --data DATA --json result.json --output repeats.md")(repeats)
 
 
 def evaluate(

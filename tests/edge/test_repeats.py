@@ -1,12 +1,18 @@
 """A burst of one defect travels as a few samples and a count, cleared samples are only audited, doubt is sent."""
 
+import asyncio
 import uuid
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from edge.bundles.cache import BundleCache
+from edge.bundles.updater import Updater
+from edge.counters import Counters
+from edge.rehearsal import Rehearsal, rehearse
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.repeats.filter import RepeatFilter
@@ -14,13 +20,18 @@ from edge.routing.repeats.memory import EVERY, FEW, PAUSE_S, WAIT_S
 from edge.routing.router import ACCEPT, ALARM, AUDIT, RateMeter, Router
 from edge.screener import Screener, load_screener
 from edge.sealing import Seal
-from edge.settings import RouterSettings
+from edge.settings import RouterSettings, SpoolSettings, UplinkSettings
+from edge.spool import Spool
+from edge.uplink.link import LinkState
+from edge.uplink.meter import LinkMeter
 from shared.bundle import Bundle
 from shared.modality import Modality
 from shared.samples import Decision, SampleBatch, Verdict
+from shared.signing_keys import public_pem
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
 from tests.edge.clock import Clock
-from vedette.v1 import sample_pb2
+from tests.edge.memory_cloud import MemoryCloud, MemoryTransport, failure
+from vedette.v1 import fleet_pb2, sample_pb2
 
 DEFECT, OTHER, HARMLESS = np.array([27.0, 5.0, 100.0]), np.array([20.0, 9.0, 100.0]), np.array([20.0, 5.0, 160.0])
 NOISE = np.array([0.01, 0.005, 0.1])  # a hundredth of a deviation
@@ -185,3 +196,47 @@ def test_a_mark_at_another_place_of_an_image_is_no_copy(images: Bundle, tmp_path
     assert not site.held(elsewhere)
     site.judge(Decision.NORMAL)
     assert not site.held(elsewhere)  # a cleared picture is not remembered
+
+
+async def test_counts_are_reported_until_the_service_has_them(site: Site, tmp_path: Path) -> None:
+    sent: list[list[int]] = []
+    counters = Counters()
+    spool = Spool(tmp_path / "spool.db", SpoolSettings(), counters)
+
+    class Line(MemoryTransport):
+        async def heartbeat(self, request: fleet_pb2.HeartbeatRequest, timeout_s: float) -> fleet_pb2.HeartbeatResponse:
+            sent.append([item.copies for item in request.near_copies])
+            if len(sent) == 1:
+                raise failure(grpc.StatusCode.UNAVAILABLE)
+            return await super().heartbeat(request, timeout_s)
+
+    site.screen(near(DEFECT, 30))
+    site.judge(Decision.ANOMALOUS, 1e-4)
+    (count,) = [item.copies for item in site.repeats.to_report()]
+    settings = UplinkSettings(heartbeat_s=0.01, backoff_initial_s=0.01)
+    cache = BundleCache(tmp_path, [])
+    updater = Updater("1", settings, cache, [], spool, counters, list, LinkMeter(), repeats=[site.repeats])
+    running = asyncio.ensure_future(updater.run(Line(MemoryCloud()), LinkState("cloud:1")))
+    while len(sent) < 3:
+        updater.nudge()
+        await asyncio.sleep(0.01)
+    running.cancel()
+    await asyncio.wait([running])
+    spool.close()
+    assert sent[:3] == [[count], [count], []]
+
+
+def test_a_rehearsal_says_what_each_held_row_is_a_copy_of(
+    tabular: Bundle, signing_key: Ed25519PrivateKey, tmp_path: Path
+) -> None:
+    rows = np.concatenate([normal_rows(600, seed=3), near(DEFECT, 40), near(HARMLESS, 40)])
+    anomalous = np.arange(len(rows)) // 40 == 15
+    tabular.save(tmp_path / "b.vedette")
+    (tmp_path / "key.pem").write_bytes(public_pem(signing_key.public_key()))
+    np.savez(tmp_path / "rows.npz", values=rows, anomalous=anomalous, p_values=np.where(anomalous, 1e-4, 0.5))
+    paths = (str(tmp_path / name) for name in ("b.vedette", "key.pem", "rows.npz"))
+    found = rehearse(Rehearsal(*paths, "hold", 8, 8.0, 2.0), tmp_path)
+    assert set(found["copied"]) <= set(found["sent"])
+    assert [row for row in found["held"] if anomalous[row]]
+    assert all(anomalous[row] == anomalous[of] for row, of in zip(found["held"], found["copied"], strict=True))
+    assert len(set(found["accepted"]) & set(range(640, 680))) >= 30

@@ -1,0 +1,1 @@
+"""Benchmark of near copies that stay on the device: `vedette bench repeats`."""

@@ -1,0 +1,88 @@
+"""Streams with recurring anomalies: server machines as they were recorded, and tables whose anomalies are repeated."""
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloud.evaluation.protocols import find_sets
+from shared.errors import DataError
+
+RECORDED, REPEATED = "recorded", "repeated"
+MAX_TRAINING_ROWS = 8000
+MIN_TABLE_ROWS, MAX_TABLE_ROWS, MAX_FEATURES, MIN_DEFECTS = 1500, 25_000, 100, 60
+DEFECTS, RECURRENCES, BURST = 8, 50, 10
+NOISE = 0.1  # of a feature's deviation among normal rows
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Rows of one source.
+
+    `train`: normal rows (n, features). `rows`: (m, features) in the order of time. `incidents`: (m,) number of the
+    incident of each anomalous row, from 1; 0 for normal ones.
+    """
+
+    name: str
+    kind: str
+    train: NDArray[np.float64]
+    rows: NDArray[np.float64]
+    incidents: NDArray[np.intp]
+
+
+def streams(folder: Path, wanted: Sequence[str] = ()) -> Iterator[Stream]:
+    """Yield the streams of a data folder; raises DataError if it has none."""
+    is_empty = True
+    for kind, benchmark in ((RECORDED, "series"), (REPEATED, "adbench")):
+        try:
+            sets = find_sets(benchmark, folder)
+        except DataError:
+            continue
+        for item in sets:
+            if wanted and item.name not in wanted:
+                continue
+            stream = recorded(item.name, item.path) if kind == RECORDED else repeated(item.name, item.path)
+            if stream is not None:
+                is_empty = False
+                yield stream
+    if is_empty:
+        raise DataError(f"{folder}: no series with labels and no table of {MIN_TABLE_ROWS:,} rows. Give --data.")
+
+
+def recorded(name: str, path: Path) -> Stream | None:
+    """Return the readings of a series file in their order; each run of labels is an incident."""
+    with np.load(path, allow_pickle=False) as file:
+        if not {"train", "test", "label"} <= set(file.files):
+            return None
+        train, rows, labels = file["train"].astype(float), file["test"].astype(float), file["label"].astype(bool)
+    step = max(1, len(train) // MAX_TRAINING_ROWS)
+    begins = np.diff(np.r_[0, labels.astype(int)]) == 1
+    return Stream(name, RECORDED, train[::step], rows, np.where(labels, np.cumsum(begins), 0))
+
+
+def repeated(name: str, path: Path) -> Stream | None:
+    """Return normal rows with DEFECTS anomalies, each RECURRENCES times in bursts, with noise; None if unsuitable."""
+    with np.load(path, allow_pickle=False) as file:
+        values, labels = file["X"].astype(float), file["y"].astype(bool)
+    normal, anomalous = np.flatnonzero(~labels), np.flatnonzero(labels)
+    suits = MIN_TABLE_ROWS <= len(values) <= MAX_TABLE_ROWS and values.shape[1] <= MAX_FEATURES
+    if not suits or len(anomalous) < MIN_DEFECTS:
+        return None
+    random = np.random.default_rng(zlib.crc32(name.encode()))
+    train, rest = normal[: len(normal) // 2][:MAX_TRAINING_ROWS], normal[len(normal) // 2 :]
+    scale = values[train].std(axis=0)
+    chosen = random.choice(anomalous, DEFECTS, replace=False)
+    bursts = random.permutation(np.repeat(np.arange(DEFECTS), RECURRENCES // BURST))
+    places = np.sort(random.integers(len(rest) // 10, len(rest), len(bursts)))
+    rows, incidents, start = [], [], 0
+    for number, (defect, place) in enumerate(zip(bursts.tolist(), places.tolist(), strict=True), start=1):
+        noise = random.normal(size=(BURST, values.shape[1])) * NOISE * scale
+        rows += [values[rest[start:place]], values[chosen[defect]] + noise]
+        incidents += [np.zeros(place - start, np.intp), np.full(BURST, number, np.intp)]
+        start = place
+    rows.append(values[rest[start:]])
+    incidents.append(np.zeros(len(rest) - start, np.intp))
+    return Stream(name, REPEATED, values[train], np.concatenate(rows), np.concatenate(incidents))

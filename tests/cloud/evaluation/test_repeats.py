@@ -1,0 +1,39 @@
+"""A copy counts as found only if the service called its row anomalous; recurring anomalies keep their bursts."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cloud.evaluation.repeats.benchmark import figures
+from cloud.evaluation.repeats.streams import BURST, DEFECTS, RECURRENCES, Stream, streams
+
+
+def test_a_copy_is_found_if_the_service_called_its_row_anomalous() -> None:
+    incidents = np.array([0, 0, 1, 1, 1, 0, 2, 2, 0, 0])
+    stream = Stream("s", "recorded", np.zeros((1, 1)), np.zeros((10, 1)), incidents)
+    anomalous = incidents > 0
+    anomalous[7] = False
+    without = {"sent": [0, 2, 3, 4, 6, 7, 9], "audits": [9], "held": [], "copied": [], "accepted": []}
+    memory = {"sent": [0, 2, 6, 9], "audits": [9], "held": [3, 7], "copied": [2, 0], "accepted": [4]}
+    found = figures(stream, anomalous, without, memory)
+    assert (found["sent_without"], found["sent_with"]) == (6, 3)
+    assert found["saved_share"] == pytest.approx(1 / 2)
+    assert found["saved_share_of_anomalies"] == pytest.approx(3 / 5)
+    assert (found["recall_without"], found["recall_with"]) == pytest.approx((4 / 5, 3 / 5))
+    assert (found["incidents_without"], found["incidents_with"], found["incidents_shown"]) == (2, 2, 2)
+    assert found["accepted_anomalies"] == 1
+
+
+def test_a_table_gives_a_stream_of_bursts(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    labels = np.arange(2000) % 20 == 0
+    values = random.normal(size=(2000, 5)) + 9.0 * labels[:, None]
+    np.savez(tmp_path / "1_plant.npz", X=values, y=labels)
+    (stream,) = streams(tmp_path)
+    assert len(stream.train) == 950
+    assert len(stream.rows) == 950 + DEFECTS * RECURRENCES
+    numbers, counts = np.unique(stream.incidents[stream.incidents > 0], return_counts=True)
+    assert len(numbers) == DEFECTS * RECURRENCES // BURST
+    assert (counts == BURST).all()
+    assert (stream.rows[stream.incidents > 0].mean(axis=1) > 5).all()
