@@ -13,6 +13,7 @@ from cloud.methods.baselines.knn import KNearestNeighbours
 from cloud.methods.baselines.lof import LocalOutlierFactor
 from cloud.methods.baselines.pca import PrincipalComponents
 from cloud.methods.defaults.channel_imputation import ChannelImputation
+from cloud.methods.defaults.defect_likeness import DefectLikeness
 from cloud.methods.defaults.denoising_likelihood import DenoisingLikelihood
 from cloud.methods.defaults.local_corruption import LocalCorruption
 from cloud.methods.defaults.masked_likelihood import MaskedLikelihood
@@ -57,6 +58,7 @@ ANALYZERS: dict[str, type[Analyzer]] = {
         MaskedLikelihood,
         LocalCorruption,
         ChannelImputation,
+        DefectLikeness,
         Imputation,
         ScoreNorm,
         DenoisingLikelihood,

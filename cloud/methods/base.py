@@ -26,6 +26,7 @@ class Need(StrEnum):
     WINDOWS = "windows"  # the readings of a window
     PATCH_GRID = "patch_grid"  # the patches around a patch
     CORRUPTED_COPIES = "corrupted_copies"  # patches of corrupted copies of training images, at `fit`
+    DEFECTS = "defects"  # samples that people labelled as defects, at `fit`
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from cloud.methods.features import Features
 from shared.diffusion.denoisers import VectorDenoiser
 from shared.diffusion.local_corruption import CorruptedPatches
 from shared.diffusion.training import OptimizerSettings, Progress, train_denoiser
@@ -27,12 +28,14 @@ class FitContext:
         training: Settings of networks that have none of their own.
         effort: Factor on the training steps of all networks.
         corrupted: Patches of corrupted copies of the training images; None where an encoder or images are missing.
+        defects: Features of samples that people labelled as defects; None without labels.
     """
 
     seed: int = 0
     training: OptimizerSettings = field(default_factory=lambda: TRAINING)
     effort: float = 1.0
     corrupted: CorruptedPatches | None = None
+    defects: Features | None = None
     _denoisers: dict[tuple[int, tuple[int, ...]], tuple[Tensor, VectorDenoiser]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

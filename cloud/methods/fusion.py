@@ -71,7 +71,7 @@ class Fusion:
                 values are 0.
         """
         size = min(len(scores) for scores in held_out.values())
-        first, second = _halves(size, modes, in_order)
+        first, second = halves(size, modes, in_order)
         own = {name: CalibrationByMode.fit(scores, modes) for name, scores in held_out.items()}
         unknown = set(members) - set(own)
         if unknown:
@@ -137,10 +137,11 @@ class Fusion:
         return cls(own, members, fused[""], weights)
 
 
-def _halves(size: int, modes: Modes, in_order: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the positions of both halves, split alternately or in order, by mode.
+def halves(size: int, modes: Modes, in_order: bool) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the positions of both halves of held-out samples, split alternately or in order, by mode.
 
-    A mode with too few samples for two halves is in both with all its samples.
+    The first half calibrates the members, the second one the statistic. A mode with too few samples for two halves is
+    in both with all its samples.
     """
     halves: tuple[list[NDArray[np.intp]], list[NDArray[np.intp]]] = ([], [])
     for mode in np.unique(modes) if modes is not None else [None]:

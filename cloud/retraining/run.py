@@ -16,12 +16,13 @@ from cloud.jobs.publishing import release
 from cloud.jobs.signing import usable_key
 from cloud.retraining.figures import Conclusion, FrozenFigures, frozen_figures
 from cloud.retraining.judging import compare_on
-from cloud.retraining.stored import StoredParts, collect_normals, stored_parts
+from cloud.retraining.stored import StoredParts, collect_normals, labelled_samples, stored_parts
 from cloud.rollouts.stages import Stage
 from cloud.serving.analysis import load_analysis
 from cloud.settings import CloudSettings
 from cloud.store import open_store
 from cloud.store.registry import Registry
+from cloud.training.labelled import LabelledSamples
 from cloud.training.modalities import training_modality
 from cloud.training.progress import StageProgress
 from cloud.training.settings import TrainingSettings
@@ -60,6 +61,7 @@ class _Gathered:
     key: Ed25519PrivateKey
     parts: StoredParts
     data: SplitData
+    labelled: LabelledSamples
 
 
 def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
@@ -72,7 +74,8 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
         gathered = asyncio.run(_gather(request, Path(folder), progress))
         running, data = gathered.running, gathered.data
         settings = settings_of(running.manifest, request.effort, gathered.version)
-        candidate = train_bundle(data.training, settings, gathered.key, progress, parent=running.manifest.bundle_id)
+        parent, labelled = running.manifest.bundle_id, gathered.labelled
+        candidate = train_bundle(data.training, settings, gathered.key, progress, parent=parent, labelled=labelled)
     candidate.save(request.output)
     figures = asyncio.run(_compare(request, gathered, candidate, progress))
     outcome = asyncio.run(_publish(request, candidate, figures)) if request.publish else ""
@@ -82,6 +85,7 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
         "bundle_id": candidate.manifest.bundle_id,
         "running_bundle_id": running.manifest.bundle_id,
         "samples": _counts(gathered.parts),
+        "weights": candidate.manifest.training["weights"],
         "comparison": figures.model_dump(mode="json"),
         "published": outcome,
         "next_command": _next(request, candidate, outcome),
@@ -124,7 +128,7 @@ async def _gather(request: RetrainRequest, folder: Path, progress: StageProgress
         seed = settings_of(running.manifest, None, version).seed
         how = Collecting(request.name, seed, folder)
         data = await collect_normals(store, parts, how, lambda share: progress("reading the store", share))
-        return _Gathered(running, version, key, parts, data)
+        return _Gathered(running, version, key, parts, data, await labelled_samples(store, parts.learned))
 
 
 async def _compare(

@@ -21,6 +21,7 @@ from cloud.store.training_samples import (
     devices_with,
     samples_by_number,
 )
+from cloud.training.labelled import LabelledSamples
 from shared.errors import BundleError, DataError, SampleRejected
 from shared.modality import Modality
 from shared.samples import Values
@@ -70,7 +71,14 @@ async def collect_normals(
     return collector.data()
 
 
-async def decoded_values(store: Store, numbers: Sequence[int], modality: Modality) -> list[Values]:
+async def labelled_samples(store: Store, learned: ChosenSamples) -> LabelledSamples:
+    """Return the values of labelled samples to learn from."""
+    modality = learned.modality
+    defects = await _values(store, learned.anomalies, modality)
+    return LabelledSamples(defects, await _values(store, learned.false_alarms, modality))
+
+
+async def _values(store: Store, numbers: Sequence[int], modality: Modality) -> list[Values]:
     """Return the values of those samples whose payload can be read and is whole."""
     found: list[Values] = []
     for first in range(0, len(numbers), PART):

@@ -31,7 +31,8 @@ class FitPlan:
 
     `folds`: number of folds of the held-out samples for quick methods. With 1 they are scored as a whole before the
     methods learn from them; with 0 no method learns from them. `effort`: share of the training steps to run,
-    and of the pixels in corrupted copies of images.
+    and of the pixels in corrupted copies of images. `defects`: samples that people labelled as defects, for the methods
+    that need them.
     """
 
     methods: Sequence[str]
@@ -39,6 +40,7 @@ class FitPlan:
     seed: int
     folds: int
     effort: float = 1.0
+    defects: Samples | None = None
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,9 @@ def fit_analyzers(
     """Fit on the `normals`; quick methods with folds learn from the held-out samples as well."""
     quick = [name for name in plan.methods if ANALYZERS[name].is_quick and plan.folds]
     slow = [name for name in plan.methods if name not in quick]
-    first = _fitted(encoder, normals, [*slow, *quick], plan, lambda share: progress((1.0 - QUICK_SHARE) * share))
+    first = fit_methods(
+        encoder, normals, [*slow, *quick], plan, plan.defects, lambda share: progress((1.0 - QUICK_SHARE) * share)
+    )
     trained = {name: first[name] for name in slow}
     folds = _folds(len(held_out), plan.folds)
     blocks: list[ScoredBlock] = []
@@ -69,14 +73,14 @@ def fit_analyzers(
         members = first
         if len(folds) > 1 and quick:
             others = np.setdiff1d(np.arange(len(held_out)), fold)
-            members = trained | _fitted(encoder, normals.joined(held_out.at(others)), quick, plan)
+            members = trained | fit_methods(encoder, normals.joined(held_out.at(others)), quick, plan, plan.defects)
         samples = held_out if len(folds) == 1 else held_out.at(fold)
         blocks += score_blocks(encoder, members, samples, plan.device)
         progress(1.0 - QUICK_SHARE + QUICK_SHARE * (index + 1) / (len(folds) + 1))
     order = np.argsort(np.concatenate(folds))
     joined = joined_scores(plan.methods, [outputs for _, outputs in blocks])
     scores = {name: values[order] for name, values in joined.items()}
-    final = trained | _fitted(encoder, normals.joined(held_out), quick, plan) if quick else first
+    final = trained | fit_methods(encoder, normals.joined(held_out), quick, plan, plan.defects) if quick else first
     final, first = ({name: fitted[name] for name in plan.methods} for fitted in (final, first))
     return FittedAnalyzers(final, first, blocks, scores)
 
@@ -87,14 +91,15 @@ def _folds(count: int, folds: int) -> list[NDArray[np.intp]]:
     return [np.arange(first, count, parts) for first in range(parts)]
 
 
-def _fitted(
+def fit_methods(
     encoder: Encoder | None,
     normals: Samples,
     methods: Sequence[str],
     plan: FitPlan,
+    defects: Samples | None = None,
     progress: Progress = lambda share: None,
 ) -> dict[str, AnyAnalyzer]:
-    """Return the analyzers by name, fitted on normal samples."""
+    """Return the analyzers by name, fitted on normal samples; `defects` for methods that learn from labels."""
     if not methods:
         return {}
     modality = training_modality(normals.preprocessor.modality)
@@ -105,6 +110,8 @@ def _fitted(
             encoder, normals.inputs, plan.seed % 2**32, plan.effort, lambda share: progress(COPIES_SHARE * share)
         )
         start = COPIES_SHARE if context.corrupted is not None else 0.0
+    if defects is not None and any(Need.DEFECTS in ANALYZERS[name].needs for name in methods):
+        context.defects = defects.features(encoder, plan.device)
     analyzers: dict[str, AnyAnalyzer] = {}
     weights = [QUICK_WEIGHT if ANALYZERS[name].is_quick else 1.0 for name in methods]
     ends = start + (1.0 - start) * np.cumsum(weights) / sum(weights)

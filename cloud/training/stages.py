@@ -23,6 +23,7 @@ from cloud.training.choices import bundle_name
 from cloud.training.data import TrainingData
 from cloud.training.head import distil, new_head
 from cloud.training.judgement.judge import Judgement, PreferredScreener, judge
+from cloud.training.labelled import NO_LABELS, LabelledSamples
 from cloud.training.modalities import TrainingModality, split_samples, training_modality
 from cloud.training.progress import StageProgress
 from cloud.training.samples import Split
@@ -56,12 +57,14 @@ class TrainingRun:
         head_loss: Last loss of the distillation.
         quantisation: Normal graph inputs that set the INT8 ranges.
         test_auroc: AUROC of each analyzer and of the fused score on the labelled samples.
+        labelled: Labelled samples that the fusion learns from.
     """
 
     data: TrainingData
     settings: TrainingSettings
     methods: Sequence[str]
     report: StageProgress
+    labelled: LabelledSamples = NO_LABELS
     started_s: float = field(default_factory=time.monotonic)
     modality: TrainingModality = field(init=False)
     generator: torch.Generator = field(init=False)
@@ -149,6 +152,7 @@ class TrainingRun:
             self.split.held_out,
             options,
             self._progress("fitting the analyzers"),
+            self.labelled,
         )
 
     def distil_head(self) -> None:
@@ -254,6 +258,8 @@ class TrainingRun:
             "data": Path(self.data.origin).name,
             "train_samples": len(split.train),
             "held_out_samples": len(split.held_out),
+            "learned_labels": {"defects": len(self.labelled.defects), "false_alarms": len(self.labelled.false_alarms)},
+            "weights": {name: round(weight, 4) for name, weight in self.fitted.analysis.fusion.weights.items()},
             "labelled_samples": 0 if split.test_labels is None else len(split.test_labels),
             **self.built.precision_facts(),
             "head_loss": round(self.head_loss, 6),

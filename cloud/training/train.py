@@ -12,6 +12,7 @@ from cloud.training.choices import checked_methods
 from cloud.training.data import TrainingData
 from cloud.training.head import checked_head
 from cloud.training.judgement.judge import Judgement
+from cloud.training.labelled import NO_LABELS, LabelledSamples
 from cloud.training.modalities import training_modality
 from cloud.training.progress import StageProgress
 from cloud.training.screeners import VectorScreener
@@ -34,16 +35,18 @@ def train_bundle(
     *,
     judged: Callable[[Judgement, InputSpec], None] | None = None,
     parent: str = "",
+    labelled: LabelledSamples = NO_LABELS,
 ) -> Bundle:
     """Train a screener and its analyzers on normal data and pack them into a signed bundle.
 
     `progress` gets the name of a stage and the share of it that is done. `judged` gets the judgement and the format
     of a sample before anything is signed, and may raise. `parent`: bundle that this one is a retraining of.
+    `labelled`: labelled samples that the fusion learns from, and weighs its members by.
 
     Raises DataError for data that cannot be used, ParityError if the artefacts disagree.
     """
     methods = checked_methods(settings, data.modality)
-    run = TrainingRun(data, settings, methods, progress or _no_progress)
+    run = TrainingRun(data, settings, methods, progress or _no_progress, labelled)
     with run.modality.threads(), time_limited_trainings() as cut_short:
         run.fit()
         run.complete()

@@ -163,6 +163,9 @@ def test_labels_are_learned_and_the_candidate_is_compared_on_samples_it_never_sa
     learned = made.manifest.training["train_samples"] + made.manifest.training["held_out_samples"]
     assert learned == sum(result["samples"][kind] for kind in ("judged_normal", "audits", "false_alarms"))
     assert "The candidate is better" in outcome.output
+    assert result["weights"]["defect_likeness"] > 0
+    learned_labels = made.manifest.training["learned_labels"]
+    assert learned_labels == {"defects": result["samples"]["real"], "false_alarms": result["samples"]["false_alarms"]}
 
     async def rollout():
         async with open_store(press.folder / "data") as store, store.reading() as connection:
