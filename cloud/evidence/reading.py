@@ -22,6 +22,7 @@ from cloud.store import Store
 from cloud.store.contents import StoredMap, StoredPayload, first_payloads, load_maps
 from cloud.store.context_queries import DeviceState, device_state
 from cloud.store.labels import Label, StoredLabel, current_labels, label_history
+from cloud.store.near_copies import copies_of_sample
 from cloud.store.queries import JudgedSample, is_waiting, judged_sample, key_of, verdict_page
 from cloud.store.verdict_columns import VerdictRecord, VerdictRow
 from cloud.store.verdict_keys import VerdictFilter
@@ -50,6 +51,7 @@ class Surroundings:
     own_labels: tuple[StoredLabel, ...]
     device: DeviceState
     site: str
+    near_copies: int = 0
     payloads: Mapping[int, sample_pb2.Payload] = field(default_factory=dict)
     maps: Mapping[int, StoredMap] = field(default_factory=dict)
 
@@ -59,7 +61,7 @@ class Evidence:
     """Everything that explains one verdict.
 
     `series`, `features`, `region`: contents of its view, None or empty for another view. `gaps`: one sentence for each
-    part that is not available. `site`: of the device.
+    part that is not available. `site`: of the device. `near_copies` of the sample stayed on it.
     """
 
     sample: JudgedSample
@@ -74,6 +76,7 @@ class Evidence:
     examples: tuple[NormalExample, ...]
     site: str
     gaps: tuple[str, ...]
+    near_copies: int = 0
 
     @property
     def marked_cells(self) -> NDArray[np.uint8] | None:
@@ -151,6 +154,7 @@ async def _surroundings(connection: AsyncConnection, record: VerdictRecord) -> S
         own_labels=await label_history(connection, record.sample_id),
         device=device,
         site=site,
+        near_copies=await copies_of_sample(connection, record.number),
     )
 
 
@@ -217,6 +221,7 @@ def _evidence(
         examples=examples,
         site=around.site,
         gaps=_gaps(contents, bundle_problem, around.device, record, series),
+        near_copies=around.near_copies,
     )
 
 

@@ -37,6 +37,7 @@ def detail_view(evidence: Evidence, media: str = "", *, is_shared: bool = False)
         "paragraph": paragraph_of(facts),
         "facts": [{"name": fact.name, "text": fact.text} for fact in facts],
         "gaps": list(evidence.gaps),
+        "near_copies": evidence.near_copies,
         "edge_score": finite_or_none(record.edge_score),
         "edge_score_words": number_words(record.edge_score),
         "payload_bytes": record.payload_bytes,
