@@ -122,6 +122,7 @@ NOT_SERVING = {
     "methods",
     "metrics",
     "outputs",
+    "retraining",
     "table_options",
     "training",
 }

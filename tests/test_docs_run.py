@@ -51,6 +51,7 @@ NOT_RUN = {
         "runs until it is stopped, a role only with PostgreSQL; tests/system/test_quick_start.py and "
         "tests/cloud/service/test_killed_roles.py start it"
     ),
+    "vedette retrain": "needs a hundred stored samples and labels; tests/cloud/retraining/test_retrain.py runs it",
     "vedette federated": "needs certificates and several machines; tests/system/test_federation_processes.py runs them",
 }
 # Blocks that another test runs, by their first line.

@@ -65,7 +65,8 @@ _DEVICES = select(devices, *(column for column in heartbeats.c if column.name !=
     devices.outerjoin(heartbeats)
 )
 WhichDevices: TypeAlias = Callable[[ColumnElement[str]], ColumnElement[bool]]
-_STORED_FIELDS = tuple(name for name in Heartbeat.model_fields if name not in ("counters", "sent_at_ms"))
+_NOT_STORED = ("counters", "sent_at_ms", "near_copies")  # as fields of the row
+_STORED_FIELDS = tuple(name for name in Heartbeat.model_fields if name not in _NOT_STORED)
 
 
 async def device_rows(

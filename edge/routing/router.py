@@ -71,7 +71,7 @@ class Routing:
     is_complete: bool = True
 
 
-class Copies(Protocol):
+class NearCopyPlaces(Protocol):
     """Near copies in a batch, both (batch,) bool.
 
     `cleared` count as accepted. `stays` are suspicious, and stay on the device unless they are drawn.
@@ -150,7 +150,7 @@ class Router:
         """Return the p-value at which normal data raises `false_alarms_per_day` alarms; 0 without a rate."""
         return alarm_p_value(self.settings.false_alarms_per_day, rate_per_s)
 
-    def select(self, p_values: NDArray[np.float64], copies: Copies | None = None) -> RouteSelection:
+    def select(self, p_values: NDArray[np.float64], copies: NearCopyPlaces | None = None) -> RouteSelection:
         """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once.
 
         Near copies are sent only if they are drawn at random.

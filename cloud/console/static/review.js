@@ -160,7 +160,8 @@ function updateRow(item, html) {
     mark();
     if (focused) linkOf(fresh).focus({ preventScroll: true });
   }
-  if (panel?.dataset.item === item && panel.dataset.mark !== fresh.dataset.mark && !panel.contains(document.activeElement)) {
+  // Not while the panel of the next item is on its way: the choice must not go back to this one.
+  if (panel?.dataset.item === item && chosen === item && panel.dataset.mark !== fresh.dataset.mark && !panel.contains(document.activeElement)) {
     open(item, { step: "none", again: true });
   }
 }

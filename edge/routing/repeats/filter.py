@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from edge.routing.packing import Packed
 from edge.routing.repeats.counts import CopyCounts
 from edge.routing.repeats.embedding import Embedded, embed
-from edge.routing.repeats.memory import P_VALUE_RATIO, Kind, Prototype, PrototypeMemory
+from edge.routing.repeats.memory import P_VALUE_RATIO, Prototype, PrototypeKind, PrototypeMemory
 from edge.routing.repeats.normals import NormalSample
-from edge.routing.repeats.snapshot import Snapshot, load_snapshot, save_snapshot
+from edge.routing.repeats.snapshot import RepeatSnapshot, load_snapshot, save_snapshot
 from edge.screener import ScreenedBatch, Screener
 from edge.sealing import Seal
 from edge.settings import RouterSettings
@@ -138,7 +138,7 @@ class RepeatFilter:
                         memory.note_copy(sample_id.bytes, prototype)
                     elif marked.is_copy(place):
                         prototype.in_turn += 1
-                        is_judged = prototype.kind is not Kind.WAITING
+                        is_judged = prototype.kind is not PrototypeKind.WAITING
                         self.counts.add(prototype.sample_id, 1, is_judged=is_judged, now_s=now_s)
                         held[place] = True
             self._changed = True
@@ -188,14 +188,14 @@ class RepeatFilter:
     def status(self) -> RepeatStatus:
         """Return the number of prototypes by kind, and of the copies held since the start."""
         with self._lock:
-            kinds = self._memory.counts() if self._memory is not None else dict.fromkeys(Kind, 0)
+            kinds = self._memory.counts() if self._memory is not None else dict.fromkeys(PrototypeKind, 0)
             is_ready = self._memory is not None and self._memory.normals.is_ready
             return RepeatStatus(
                 is_on=self.is_on,
                 is_ready=is_ready,
-                cleared=kinds[Kind.CLEARED],
-                condemned=kinds[Kind.CONDEMNED],
-                waiting=kinds[Kind.WAITING],
+                cleared=kinds[PrototypeKind.CLEARED],
+                condemned=kinds[PrototypeKind.CONDEMNED],
+                waiting=kinds[PrototypeKind.WAITING],
                 held=self._held,
             )
 
@@ -204,7 +204,7 @@ class RepeatFilter:
         with self._lock:
             if not self._changed or self._memory is None:
                 return
-            snapshot = Snapshot.of(self._bundle_id, self._memory, self.counts)
+            snapshot = RepeatSnapshot.of(self._bundle_id, self._memory, self.counts)
             self._changed = False
         save_snapshot(self._path, snapshot, self._seal)
 
@@ -253,5 +253,5 @@ class RepeatFilter:
                 turns[id(prototype)] = sent + 1, 0
             else:
                 turns[id(prototype)] = sent, in_turn + 1
-                (cleared if prototype.kind is Kind.CLEARED else stays)[place] = True
+                (cleared if prototype.kind is PrototypeKind.CLEARED else stays)[place] = True
         return Marked(cleared, stays, places, values, found, own)

@@ -21,7 +21,7 @@ EVERY = 20  # of the copies of a defect one in this many is sent
 PAUSE_S = 600.0  # without a copy of a defect, after which the next one is sent: a new episode
 
 
-class Kind(IntEnum):
+class PrototypeKind(IntEnum):
     """State of a prototype; the numbers are those of its snapshot."""
 
     WAITING = 0
@@ -41,7 +41,7 @@ class Prototype:
     p_value: float
     since_s: float
     sample_id: bytes = b""
-    kind: Kind = Kind.WAITING
+    kind: PrototypeKind = PrototypeKind.WAITING
     reach: float = 0.0
     sent: int = 1
     in_turn: int = 0
@@ -49,9 +49,9 @@ class Prototype:
 
     def sends_next(self, sent: int, in_turn: int, pause_s: float) -> bool:
         """Return whether the next copy is sent after `sent` samples, `in_turn` held copies and a pause."""
-        if self.kind is Kind.CLEARED:
+        if self.kind is PrototypeKind.CLEARED:
             return False
-        if self.kind is Kind.WAITING and sent < FEW:
+        if self.kind is PrototypeKind.WAITING and sent < FEW:
             return True
         return in_turn >= EVERY - 1 or pause_s >= PAUSE_S
 
@@ -96,7 +96,9 @@ class PrototypeMemory:
         lowest = P_VALUE_RATIO * np.array([item.p_value for item in usable])
         near = (distances <= np.array([item.reach for item in usable])) & (p_values[:, None] >= lowest)
         kinds = np.array([item.kind for item in usable])
-        is_both = (near & (kinds == Kind.CLEARED)).any(axis=1) & (near & (kinds == Kind.CONDEMNED)).any(axis=1)
+        is_both = (near & (kinds == PrototypeKind.CLEARED)).any(axis=1) & (
+            near & (kinds == PrototypeKind.CONDEMNED)
+        ).any(axis=1)
         places = np.where(near, distances, np.inf).argmin(axis=1)
         found = near.any(axis=1) & ~is_both
         return [
@@ -107,8 +109,8 @@ class PrototypeMemory:
         """Add a prototype, and forget the longest unused one of its kind if there are too many."""
         self._by_id[prototype.sample_id] = prototype
         self._stacked = None
-        waits = prototype.kind is Kind.WAITING
-        alike = [item for item in self._by_id.values() if (item.kind is Kind.WAITING) is waits]
+        waits = prototype.kind is PrototypeKind.WAITING
+        alike = [item for item in self._by_id.values() if (item.kind is PrototypeKind.WAITING) is waits]
         if len(alike) > (MAX_WAITING if waits else MAX_JUDGED):
             self._forget(min(alike, key=lambda item: item.used_at_s))
 
@@ -123,7 +125,7 @@ class PrototypeMemory:
         for verdict in verdicts:
             key, kind = verdict.sample_id.bytes, self._kind_of(verdict)
             copied = self._by_id.get(self._copies.pop(key, b""))
-            if copied is not None and copied.kind is not Kind.WAITING and kind is not None:
+            if copied is not None and copied.kind is not PrototypeKind.WAITING and kind is not None:
                 if kind is copied.kind:
                     copied.since_s = now_s
                 else:
@@ -136,10 +138,10 @@ class PrototypeMemory:
                 own.kind, own.since_s = kind, now_s
                 self.remember(own)
 
-    def counts(self) -> dict[Kind, int]:
+    def counts(self) -> dict[PrototypeKind, int]:
         """Return the number of prototypes of each kind."""
         kinds = [item.kind for item in self._by_id.values()]
-        return {kind: kinds.count(kind) for kind in Kind}
+        return {kind: kinds.count(kind) for kind in PrototypeKind}
 
     def _usable(self, now_s: float) -> tuple[list[Prototype], NDArray[np.float32]]:
         """Return the prototypes that may have copies, and their embeddings."""
@@ -148,10 +150,10 @@ class PrototypeMemory:
             stacked = np.stack([item.value for item in every]) if every else np.zeros((0, 0), np.float32)
             if every:
                 for item, reach in zip(every, self.defect_reach(stacked).tolist(), strict=True):
-                    item.reach = CLEARED_REACH if item.kind is Kind.CLEARED else reach
+                    item.reach = CLEARED_REACH if item.kind is PrototypeKind.CLEARED else reach
             self._stacked, self._scale_version = (every, stacked), self.normals.version
         every, stacked = self._stacked
-        fresh = [item.kind is not Kind.WAITING or now_s - item.since_s <= WAIT_S for item in every]
+        fresh = [item.kind is not PrototypeKind.WAITING or now_s - item.since_s <= WAIT_S for item in every]
         if all(fresh):
             return every, stacked
         return [item for item, is_fresh in zip(every, fresh, strict=True) if is_fresh], stacked[np.array(fresh)]
@@ -165,9 +167,9 @@ class PrototypeMemory:
         self._by_id.pop(prototype.sample_id, None)
         self._stacked = None
 
-    def _kind_of(self, verdict: Verdict) -> Kind | None:
+    def _kind_of(self, verdict: Verdict) -> PrototypeKind | None:
         """Return the kind of a judged sample, None for one that is not remembered."""
         if verdict.decision is Decision.ANOMALOUS:
-            return Kind.CONDEMNED
+            return PrototypeKind.CONDEMNED
         is_clear = verdict.decision is Decision.NORMAL and (verdict.p_value or 0.0) >= CLEARED_P_VALUE
-        return Kind.CLEARED if is_clear and self._keeps_cleared else None
+        return PrototypeKind.CLEARED if is_clear and self._keeps_cleared else None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.routing.repeats.counts import CopyCounts
-from edge.routing.repeats.memory import Kind, Prototype, PrototypeMemory
+from edge.routing.repeats.memory import Prototype, PrototypeKind, PrototypeMemory
 from edge.routing.repeats.normals import NormalSample
 from edge.sealing import Seal, is_sealed
 from shared.bundle import npz_bytes
@@ -25,7 +25,7 @@ log = EventLog("repeats")
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class RepeatSnapshot:
     """Content of a snapshot: `normals` (n, dim), of `seen` accepted samples, and the judged prototypes of a bundle."""
 
     bundle_id: str
@@ -39,7 +39,7 @@ class Snapshot:
     def of(cls, bundle_id: str, memory: PrototypeMemory, counts: CopyCounts) -> Self:
         """Return the snapshot of a memory; prototypes that wait for a verdict are left out."""
         normals = memory.normals
-        judged = tuple(item for item in memory if item.kind is not Kind.WAITING)
+        judged = tuple(item for item in memory if item.kind is not PrototypeKind.WAITING)
         return cls(bundle_id, normals.blocks, normals.values.copy(), normals.seen, judged, tuple(counts.totals()))
 
     def memory(self, expires_s: float, *, keeps_cleared: bool) -> PrototypeMemory:
@@ -82,7 +82,7 @@ class Snapshot:
         if not (np.isfinite(normals).all() and np.isfinite(values).all() and np.isfinite(arrays["numbers"]).all()):
             raise DataError("it holds numbers that are not finite")
         prototypes = tuple(
-            Prototype(value, p, since_s, bytes(key), Kind(int(kind)), 0.0, int(sent), int(in_turn), used_at_s)
+            Prototype(value, p, since_s, bytes(key), PrototypeKind(int(kind)), 0.0, int(sent), int(in_turn), used_at_s)
             for value, key, (p, since_s, kind, sent, in_turn, used_at_s) in zip(
                 values, arrays["sample_ids"], arrays["numbers"].tolist(), strict=True
             )
@@ -94,7 +94,7 @@ class Snapshot:
         return cls(str(arrays["bundle_id"]), blocks, normals, int(arrays["seen"]), prototypes, counts)
 
 
-def load_snapshot(path: Path, seal: Seal | None = None) -> Snapshot | None:
+def load_snapshot(path: Path, seal: Seal | None = None) -> RepeatSnapshot | None:
     """Return the snapshot at `path`; None if there is none, or if it cannot be read, which is logged."""
     try:
         data = path.read_bytes()
@@ -102,7 +102,7 @@ def load_snapshot(path: Path, seal: Seal | None = None) -> Snapshot | None:
             if seal is None:
                 raise DataError("it is sealed, and no key was given")
             data = seal.open(data)
-        return Snapshot.from_bytes(data)
+        return RepeatSnapshot.from_bytes(data)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, DataError) as error:
@@ -110,7 +110,7 @@ def load_snapshot(path: Path, seal: Seal | None = None) -> Snapshot | None:
         return None
 
 
-def save_snapshot(path: Path, snapshot: Snapshot, seal: Seal | None = None) -> None:
+def save_snapshot(path: Path, snapshot: RepeatSnapshot, seal: Seal | None = None) -> None:
     """Write a snapshot, encrypted if there is a `seal`; raises OSError."""
     data = snapshot.to_bytes()
     write_durably(path, data if seal is None else seal.seal(data), mode=0o600)
