@@ -16,7 +16,7 @@ from cloud.training.progress import StageClock, StageProgress
 from cloud.training.settings import TrainingSettings
 from shared.errors import DataError, SettingsError
 
-HEADLINE = {"adbench": "auroc", "series": "vus_pr", "images": "auroc", "video": "auroc"}
+HEADLINE = {"adbench": "auroc", "series": "vus_pr", "images": "auroc", "video": "auroc", "labels": "auroc"}
 LARGE_SETS = f"n_at_least_{MIN_ROWS}"
 
 Figures = dict[str, dict[str, float]]
@@ -43,6 +43,10 @@ def run_benchmark(options: BenchmarkOptions, progress: StageProgress | None = No
     and excluded from all means. Raises DataError if every set failed.
     """
     sets = find_sets(options.benchmark, options.data, options.datasets)
+    if options.benchmark == "labels":
+        from cloud.evaluation.labels import has_enough
+
+        sets = [item for item in sets if has_enough(item.path)]
     small, broken = _small_sets(options.benchmark, sets)
     units = _units(options, [item for item in sets if item.name not in broken], small)
 

@@ -1,4 +1,4 @@
-"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|edge|audit|repeats`."""
+"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|labels|edge|audit|repeats`."""
 
 import os
 from pathlib import Path
@@ -54,6 +54,10 @@ def add_commands(tree: CommandTree) -> None:
     group.command(epilog="Example:  vedette bench series --data DATA --datasets machine-1-6 --seeds 0,1")(series)
     group.command(epilog="Example:  vedette bench images --data DATA --datasets elpv --output images.md")(images)
     group.command(epilog="Example:  vedette bench video --data DATA --datasets cctv_upcam")(video)
+    group.command(
+        epilog="Examples:  vedette bench labels --data DATA --config quick.toml --output labels.md  |  "
+        "vedette bench labels --data DATA --datasets donors,machine-1-6 --json result.json"
+    )(labels)
     group.command(
         epilog="Examples:  vedette bench edge --quick  |  vedette bench edge --modality image --peer-python "
         "~/anomalib/bin/python --output edge.md  |  vedette bench edge --bundle pump.vedette --data readings.csv"
@@ -167,6 +171,20 @@ def video(
     _run("video", data, datasets, seeds, jobs, json_path, output, work, config)
 
 
+def labels(
+    data: _DATA = None,
+    datasets: _DATASETS = "",
+    seeds: Annotated[str, typer.Option(metavar="SEEDS", help=_SEEDS_HELP)] = "1",
+    jobs: _JOBS = 0,
+    json_path: _JSON = None,
+    output: _OUTPUT = None,
+    work: _WORK = None,
+    config: _CONFIG = None,
+) -> None:
+    """Count false alarms at equal recall after 0, 10, 20 and 50 labels, on tables with X and y and on series."""
+    _run("labels", data, datasets, seeds, jobs, json_path, output, work, config)
+
+
 def _bench() -> None:
     """Measure detection on collections of data sets next to published results, and the agent on this machine."""
 
@@ -184,6 +202,7 @@ def _run(
 ) -> None:
     with failure_as_json(json_path):
         check_config_path(config)
+    from cloud.evaluation import labels_page
     from cloud.evaluation.bench import BenchmarkOptions, parse_seeds, run_benchmark
     from cloud.evaluation.page import page
     from cloud.evaluation.report import show_benchmark
@@ -203,10 +222,15 @@ def _run(
             _command(benchmark, datasets, seeds, config, output),
         )
         with shown_progress() as progress:
-            return run_benchmark(options, progress)
+            summary = run_benchmark(options, progress)
+        return labels_page.with_ratios(summary) if benchmark == "labels" else summary
 
-    summary = measure_and_write(measure, json_path, output, page)
-    show_benchmark(summary)
+    if benchmark == "labels":
+        summary = measure_and_write(measure, json_path, output, labels_page.page)
+        labels_page.show(summary)
+    else:
+        summary = measure_and_write(measure, json_path, output, page)
+        show_benchmark(summary)
     if summary["failed"]:
         raise VedetteError(f"{len(summary['failed'])} of the sets failed; the means exclude them. See the list above.")
 

@@ -54,6 +54,10 @@ def score_unit(
         from cloud.evaluation.video import score_video
 
         return score_video(path, seeded)
+    if benchmark == "labels":
+        from cloud.evaluation.labels import score_labels
+
+        return score_labels(path, seeded)
     raise DataError(f"There is no benchmark {benchmark!r}.")
 
 

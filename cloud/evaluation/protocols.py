@@ -84,7 +84,7 @@ def find_sets(benchmark: str, folder: Path, wanted: Sequence[str] = ()) -> list[
 
 def adbench_split(path: Path, variant: str, seed: int) -> BenchmarkSplit:
     """Split one table under the published protocol or without the bootstrap; raise DataError if it is unusable."""
-    rows, labels = _rows_and_labels(path)
+    rows, labels = rows_and_labels(path)
     if variant == PUBLISHED:
         # The published code uses the legacy generator.
         generator = np.random.RandomState(seed)
@@ -104,9 +104,14 @@ def adbench_split(path: Path, variant: str, seed: int) -> BenchmarkSplit:
     return BenchmarkSplit(rows[normal[:half]], rows[test], labels[test])
 
 
+def is_table(path: Path) -> bool:
+    """Return whether a file holds a table, rather than a series."""
+    return {"X", "y"} <= _names_in(path)
+
+
 def is_small(path: Path) -> bool:
     """Return whether the published protocol bootstraps this set."""
-    return len(_rows_and_labels(path)[0]) < MIN_ROWS
+    return len(rows_and_labels(path)[0]) < MIN_ROWS
 
 
 def series_split(path: Path) -> BenchmarkSplit:
@@ -157,6 +162,12 @@ def _find_series(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
     return _named(_npz_in(root, ("train", "test", "label")), root), []
 
 
+def _find_labels(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
+    """Return the tables and the series of a folder."""
+    (tables, _), (series, _) = _find_adbench(folder), _find_series(folder)
+    return sorted([*tables, *series], key=lambda item: item.name.lower()), []
+
+
 def _find_images(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
     candidates = [folder, *sorted(entry for depth in ("*", "*/*") for entry in folder.glob(depth) if entry.is_dir())]
     folders = [candidate for candidate in candidates if has_labelled_layout(candidate)]
@@ -178,11 +189,13 @@ _FINDERS: dict[str, Callable[[Path], tuple[list[DataSet], list[DataSet]]]] = {
     "adbench": _find_adbench,
     "series": _find_series,
     "images": _find_images,
+    "labels": _find_labels,
     "video": _find_video,
 }
 _LAYOUTS = {
     "adbench": ".npz files with arrays X and y",
     "series": ".npz files with arrays train, test and label",
+    "labels": ".npz files with arrays X and y, or train, test and label",
     "images": "folders with train/good and test/<defect>",
     "video": "folders with train/, eval/ or test/, and a table of labels",
 }
@@ -219,7 +232,8 @@ def _key(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", re.sub(r"^\d+_", "", name).lower())
 
 
-def _rows_and_labels(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def rows_and_labels(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Return the rows and labels of a table. Raises DataError for a file that cannot be used."""
     arrays = _arrays(path, ("X", "y"))
     rows = _as_rows(path, "X", arrays["X"])
     return rows, _as_labels(path, "y", arrays["y"], len(rows))
