@@ -1,4 +1,4 @@
-"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|labels|edge|audit|repeats`."""
+"""Commands `vedette evaluate` and `vedette bench adbench|series|images|video|labels|edge|audit|repeats|drift`."""
 
 import os
 from pathlib import Path
@@ -8,6 +8,7 @@ import typer
 
 from cloud.evaluation.audits.commands import audit
 from cloud.evaluation.device.commands import edge
+from cloud.evaluation.drift.commands import drift
 from cloud.evaluation.repeats.commands import repeats
 from cloud.evaluation.result_files import measure_and_write
 from cloud.outputs import check_config_path, failure_as_json
@@ -64,6 +65,7 @@ def add_commands(tree: CommandTree) -> None:
     )(edge)
     group.command(epilog="Example:  vedette bench audit --data DATA --json result.json --output audit.md")(audit)
     group.command(epilog="Example:  vedette bench repeats --data DATA --json result.json --output repeats.md")(repeats)
+    group.command(epilog="Example:  vedette bench drift --data DATA --families adbench --output drift.md")(drift)
 
 
 def evaluate(

@@ -63,7 +63,7 @@ def score_unit(
 
 def score_rows(split: BenchmarkSplit, origin: str, settings: TrainingSettings) -> tuple[Figures, Facts]:
     """Train and measure a bundle on the rows of a table."""
-    bundle = train_bundle(_table(Modality.TABULAR, origin, split.train), settings, Ed25519PrivateKey.generate())
+    bundle = train_bundle(training_table(Modality.TABULAR, origin, split.train), settings, Ed25519PrivateKey.generate())
     scored = BundleScorer(bundle, settings.device).score(row_blocks(split.test))
     baselines = baseline_scores(split.train, split.test[scored.kept], seed=settings.seed)
     labels = split.labels[scored.kept]
@@ -79,7 +79,7 @@ def score_series(split: BenchmarkSplit, origin: str, settings: TrainingSettings)
     count windows; a window is anomalous if any of its points is. Raises DataError if the test part is shorter than a
     window.
     """
-    bundle = train_bundle(_table(Modality.SERIES, origin, split.train), settings, Ed25519PrivateKey.generate())
+    bundle = train_bundle(training_table(Modality.SERIES, origin, split.train), settings, Ed25519PrivateKey.generate())
     length, points = bundle.manifest.input.window_length, len(split.test)
     if points < length:
         raise DataError(f"{origin}: the test part has {points} time points, but a window has {length}.")
@@ -129,7 +129,7 @@ def row_blocks(rows: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
         yield rows[start : start + _ROWS_PER_BLOCK]
 
 
-def _table(modality: Modality, origin: str, rows: NDArray[np.float64]) -> TableData:
+def training_table(modality: Modality, origin: str, rows: NDArray[np.float64]) -> TableData:
     """Return normal rows or readings as training data."""
     prefix = "x" if modality is Modality.TABULAR else "channel"
     columns = tuple(f"{prefix}{index + 1}" for index in range(rows.shape[1]))

@@ -32,6 +32,7 @@ _UNRELATED_MODULES = (
     "runner.py",
     "evaluate.py",
     "report.py",
+    "drift",
 )
 
 

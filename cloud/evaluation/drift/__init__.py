@@ -1,0 +1,1 @@
+"""Benchmark of calibrations under drift: realised false alarms and recall on streams in file order."""
