@@ -168,9 +168,9 @@ class Agent:
             pipeline.apply(router)
 
     def _learn(self, verdicts: Sequence[Verdict]) -> None:
-        """Give new verdicts to the memories of all sources; each knows the samples that it sent."""
+        """Give new verdicts to all sources; each knows the samples that it sent."""
         for pipeline in self.pipelines:
-            pipeline.repeats.learn(verdicts)
+            pipeline.learn(verdicts)
 
     def _device_id(self) -> str:
         """Return the device id, empty before enrolment."""

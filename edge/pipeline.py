@@ -1,5 +1,6 @@
 """Pipeline of one source, from its samples to the spool, on a thread of its own."""
 
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -15,6 +16,7 @@ from edge.operation.latency import LatencyHistogram
 from edge.operation.memory import release_memory
 from edge.routing.alarm_limit import AlarmLimit
 from edge.routing.budget import UploadBudget
+from edge.routing.calibration_follower import CalibrationFollower
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.miss_limit import MissLimit
 from edge.routing.repeats.filter import RepeatFilter
@@ -31,14 +33,16 @@ from edge.sources import Source, SourceHealth, open_source
 from edge.spool import Spool
 from edge.tracing import SampleTraces
 from edge.uplink.audit_ledger import AuditLedger
+from shared.adaptive_calibration import AdaptationLimits
 from shared.bundle import Bundle
 from shared.errors import BundleMismatchError, DataError, VedetteError
 from shared.logs import EventLog, Throttle
 from shared.modalities import sample_type
-from shared.samples import Rejection, SampleBatch
+from shared.samples import Rejection, SampleBatch, Verdict
 from shared.status import WAITING, RunningBundle, SourceStatus
 
 ADOPTION_TIMEOUT_S = 60.0
+MAX_WITHHELD_P = 0.2  # of suspicious samples that do not count as normal until a verdict clears them
 
 log = EventLog("pipeline")
 
@@ -88,7 +92,14 @@ class Pipeline:
             self._router, settings.router, around.budget, self._raised.append, around.traces, self.repeats
         )
         self._miss_limit = MissLimit(self._router, around.budget, around.audits, source.id)
-        self._watch = StreamWatch(source.id, settings.state_dir, settings.router.forward_p_value, around.alarms)
+        self._calibration = CalibrationFollower(source.id, settings.state_dir, settings.drift, _limits(settings))
+        self._watch = StreamWatch(
+            source.id,
+            settings.state_dir,
+            settings.router.forward_p_value,
+            around.alarms,
+            tests_drift=settings.drift.mode != "off",
+        )
         self._thread: threading.Thread | None = None
 
     @property
@@ -148,6 +159,11 @@ class Pipeline:
         self._router.settings = settings
         self.repeats.apply(settings)
 
+    def learn(self, verdicts: Sequence[Verdict]) -> None:
+        """Take verdicts on samples of any source."""
+        self._calibration.learn(verdicts)
+        self.repeats.learn(verdicts)
+
     def running(self) -> RunningBundle:
         """Return what the source runs now; see `BundleFollower.running`."""
         name = self.settings.bundle_name or ""
@@ -187,6 +203,7 @@ class Pipeline:
             error=str(self.error or "") or health.detail,
             missed=self._miss_limit.status() if self._slot is not None else None,
             repeats=self.repeats.status() if self._slot is not None else None,
+            adaptation=self._calibration.status(),
         )
 
     def begin(self, bundle: Bundle) -> None:
@@ -205,6 +222,7 @@ class Pipeline:
         self.error = None
         self._buffer = self._open_buffer(screener)
         self._slot, self._source = (slot := ScreenerSlot(screener)), source
+        self._calibration.begin(screener)
         self._watch.begin(screener)
         self.repeats.begin(screener)
         self._log_alarm_warning(screener)
@@ -245,10 +263,11 @@ class Pipeline:
         return not self._thread.is_alive()
 
     def save_state(self) -> None:
-        """Write the snapshots of buffer, watch and judged samples; disk errors are logged, not raised."""
+        """Write the snapshots of buffer, watch, calibration and judged samples; disk errors are logged, not raised."""
         buffer = self._buffer
         try:
             self._watch.save()
+            self._calibration.save()
             self.repeats.save()
             if buffer is not None:
                 buffer.save()
@@ -329,7 +348,9 @@ class Pipeline:
         screener, screened = slot.result(batch, under_way)
         if screened.rejections:
             self._log_rejections([Rejection(batch.origins[place], reason) for place, reason in screened.rejections])
+        screened = self._calibration.adapt(screened, screener, self._router.alarm_level.rate_per_s)
         forwarded = self._forwarder.forward(batch, screened, screener)
+        self._calibration.expect(forwarded.sample_ids, forwarded.codes, self._router.audit_share)
         self._watch.judge(batch, screened, screener, forwarded.codes, self._router.alarm_level, self._raised)
         self._raised.clear()
         self._log_alarm_warning(screener)  # a measured rate is known now
@@ -384,3 +405,13 @@ class Pipeline:
             log.warning(
                 "samples_rejected", source=self.settings.id, samples=count, origin=first.origin, reason=first.reason
             )
+
+
+def _limits(settings: AgentSettings) -> AdaptationLimits:
+    drift = settings.drift
+    return AdaptationLimits(
+        memory=drift.memory_samples,
+        withheld_p=min(settings.router.forward_p_value, MAX_WITHHELD_P),
+        max_move=math.log(drift.max_move),
+        max_unconfirmed=math.log(drift.max_unconfirmed),
+    )

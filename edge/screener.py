@@ -31,7 +31,8 @@ class ScreenedBatch:
 
     `kept`: (kept,) positions in the batch. `inputs`: (kept, ...) engine inputs. `scores`, `p_values`: (kept,) float64.
     `extrapolated`: (kept,) bool. `maps`: (kept, h, w) raw patch scores, or None. `rejections`: position and reason of
-    each sample that could not be screened. `unscored`: number of scores that were NaN or infinite.
+    each sample that could not be screened. `unscored`: number of scores that were NaN or infinite. `calibration_id`:
+    calibration of the p-values; empty: that of the screener.
     """
 
     kept: NDArray[np.intp]
@@ -42,6 +43,7 @@ class ScreenedBatch:
     maps: NDArray[np.float32] | None
     rejections: Sequence[tuple[int, str]]
     unscored: int
+    calibration_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,13 @@ class Screener:
         self.ranges = preprocessor.ranges()
         arrays = bundle.arrays(artefact.calibration)
         try:
-            self._calibration = CalibrationByMode.from_arrays(arrays)
+            self.calibration = CalibrationByMode.from_arrays(arrays)
         except DataError as error:
             raise BundleError(f"Bundle {self.bundle_id}, {artefact.calibration}: {error}") from None
-        self.calibration_id = self._calibration.calibration_id
+        self.calibration_id = self.calibration.calibration_id
         if self.calibration_id != artefact.calibration_id:
             raise BundleError(f"Bundle {self.bundle_id}: {artefact.calibration} is not the one its manifest names.")
-        self.resolution = CalibrationResolution.of(self._calibration, manifest)
+        self.resolution = CalibrationResolution.of(self.calibration, manifest)
         low, high = (float(value) for value in arrays.get("map_range", (0.0, 1.0)))
         self._map_range = (low, high if high > low else low + 1.0)
         self.depth = engine.depth
@@ -135,6 +137,10 @@ class Screener:
         """Return the graph inputs that the artefact computes from engine inputs (n, ...)."""
         return self._preprocessor.graph_inputs(inputs)
 
+    def modes(self, screened: ScreenedBatch) -> NDArray[np.int64] | None:
+        """Return the operating mode (kept,) of each sample of a batch; None for a bundle without modes."""
+        return modes_of(screened.inputs, self.spec)
+
     def judge(self, prepared: Prepared, scores: NDArray[np.float32], maps: NDArray[np.float32] | None) -> ScreenedBatch:
         """Return the p-values of raw scores (kept,); NaN and infinite scores get the smallest p-value."""
         values = scores.astype(np.float64)
@@ -142,7 +148,7 @@ class Screener:
         count = int(np.count_nonzero(unscored))
         if count:
             values = np.where(unscored, UNSCORED, values)
-        p = self._calibration.p_values(values, modes_of(prepared.inputs, self.spec))
+        p = self.calibration.p_values(values, modes_of(prepared.inputs, self.spec))
         # A calibration without a tail gives no p-value below 1 / (n + 1), so set the smallest one here.
         p_values = np.where(unscored, MIN_P_VALUE, p.values)
         return ScreenedBatch(

@@ -82,6 +82,10 @@ class CalibrationByMode:
         """Calibration with the fewest held-out scores, and of these one without a tail."""
         return min(self._calibrations_of(UNKNOWN), key=lambda one: (len(one.scores), one.tail_scale > 0))
 
+    def held_out(self, mode: int = UNKNOWN) -> int:
+        """Return the number of held-out scores of the calibration that applies to a mode; the fewest of several."""
+        return min(len(calibration.scores) for calibration in self._calibrations_of(mode))
+
     @property
     def calibration_id(self) -> str:
         """Short hash of the contents; without modes that of the only calibration."""

@@ -293,6 +293,21 @@ class VerdictStatus(StatusModel):
     awaited: int = 0
 
 
+class AdaptationStatus(StatusModel):
+    """State of a source's adapted p-values.
+
+    `mode` is that of the setting `drift`, empty from an older agent. `factor` multiplies the p-values of training at
+    the forward level, 1 without a move; `since_s` is the time since which it differs notably, 0 if it does not.
+    `cleared` counts suspicious samples that verdicts called normal.
+    """
+
+    mode: str = ""
+    frozen: bool = False
+    factor: float = 1.0
+    since_s: float = 0.0
+    cleared: int = 0
+
+
 class SourceStatus(StatusModel):
     """State of one source.
 
@@ -315,6 +330,7 @@ class SourceStatus(StatusModel):
     error: str = ""
     missed: MissStatus | None = None
     repeats: RepeatStatus | None = None
+    adaptation: AdaptationStatus = AdaptationStatus()
 
     @property
     def is_running(self) -> bool:

@@ -134,11 +134,21 @@ def _findings(status: AgentStatus) -> Iterator[Metric]:
     left_out = CounterMetricFamily(
         "vedette_edge_source_left_out", "readings and records left out, since the start", labels=["source", "reason"]
     )
+    factor = GaugeMetricFamily(
+        "vedette_edge_source_p_value_factor", "adapted p-values over those of training", labels=["source", "mode"]
+    )
+    frozen = GaugeMetricFamily(
+        "vedette_edge_source_calibration_frozen", "1 while adapted p-values are frozen", labels=["source"]
+    )
     for name, source in status.sources.items():
+        factor.add_metric([name, source.adaptation.mode], source.adaptation.factor)
+        frozen.add_metric([name], float(source.adaptation.frozen))
         differs.add_metric([name], float(bool(source.finding)))
         for reason, count in source.left_out.items():
             left_out.add_metric([name, reason], count)
     yield differs
+    yield factor
+    yield frozen
     yield left_out
     if status.clock_offset_s is not None:
         text = "clock of the device minus that of the service"

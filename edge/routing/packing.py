@@ -108,6 +108,7 @@ class _Packer:
         form: SentForm,
     ) -> None:
         self._batch, self._maps, self._screener = batch, screened.maps, screener
+        self._calibration_id = screened.calibration_id or screener.calibration_id
         # One conversion to Python numbers for each column, not one for each field of each message.
         self._places, self._positions = places.tolist(), screened.kept[places].tolist()
         self._scores, self._p_values = screened.scores[places].tolist(), screened.p_values[places].tolist()
@@ -177,7 +178,7 @@ class _Packer:
             extrapolated=self._extrapolated[number],
             route=ROUTES[self._codes[number]],
             bundle_id=screener.bundle_id,
-            calibration_id=screener.calibration_id,
+            calibration_id=self._calibration_id,
             artefact=screener.artefact,
             anomaly_map=anomaly_map,
         )

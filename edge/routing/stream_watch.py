@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from edge.alarms import Alarm, AlarmDelivery, StreamWarning
+from edge.routing.drift_watch import DriftWatch
 from edge.routing.router import ALARM, AlarmLevel
 from edge.routing.stream_monitor import StreamMonitor, StreamState, WatchedBatch
 from edge.screener import ScreenedBatch, Screener
@@ -21,23 +22,43 @@ log = EventLog("pipeline")
 
 
 class StreamWatch:
-    """Passes the alarms of one source on, or one warning if the stream differs from the training data."""
+    """Passes the alarms of one source on, or one warning if the stream differs from the training data.
 
-    def __init__(self, source_id: str, state_dir: Path, forward_p_value: float, delivery: AlarmDelivery) -> None:
+    Two tests give one warning. The monitor finds floods of alarms and suspicious samples within a minute, and its
+    warning stands for the alarms. The drift watch finds slow changes of scores and channels, and alarms go on.
+    """
+
+    def __init__(
+        self,
+        source_id: str,
+        state_dir: Path,
+        forward_p_value: float,
+        delivery: AlarmDelivery,
+        *,
+        tests_drift: bool = False,
+    ) -> None:
         self._source_id, self._path = source_id, state_dir / FOLDER / f"{source_id}.json"
         self._forward_p_value, self._delivery = forward_p_value, delivery
         self._monitor: StreamMonitor | None = None
+        self._drift = DriftWatch(source_id, state_dir) if tests_drift else None
         self._saved = ""
         self._alarm_log, self._held_log = Throttle(), Throttle(HELD_LOG_S)
 
     @property
     def warning(self) -> str:
         """How the stream differs from the training data; empty while it does not."""
-        return self._monitor.warning if self._monitor is not None else ""
+        flood = self._monitor.warning if self._monitor is not None else ""
+        return flood or (self._drift.finding if self._drift is not None else "")
+
+    @property
+    def _is_flooded(self) -> bool:
+        return self._monitor is not None and bool(self._monitor.warning)
 
     def begin(self, screener: Screener) -> None:
         """Go on from the state of the last run, if it was of the same bundle."""
         self._monitor = self._new_monitor(screener)
+        if self._drift is not None:
+            self._drift.begin(screener)
         try:
             self._saved = self._path.read_text(encoding="utf-8")
             self._monitor.resume(StreamState.model_validate_json(self._saved))
@@ -70,6 +91,8 @@ class StreamWatch:
         monitor = self._monitor
         if monitor is None or monitor.bundle_id != screener.bundle_id:
             monitor = self._replace(screener)
+        if self._drift is not None:
+            self._drift.observe(batch, screened, screener, level.rate_per_s)
         if not screened.unscored:  # a failing engine is a problem of its own
             is_array = isinstance(batch.values, np.ndarray) and batch.values.dtype.kind == "f"
             watched = WatchedBatch(
@@ -87,6 +110,8 @@ class StreamWatch:
 
     def save(self) -> None:
         """Write the state if it changed; raises OSError."""
+        if self._drift is not None:
+            self._drift.save()
         if self._monitor is None:
             return
         text = self._monitor.state().model_dump_json()
@@ -99,7 +124,7 @@ class StreamWatch:
 
     def _replace(self, screener: Screener) -> StreamMonitor:
         """Start new counts for another bundle."""
-        if self.warning:
+        if self._is_flooded:
             self._delivery.release(self._source_id)
         self._monitor = self._new_monitor(screener)
         return self._monitor
@@ -117,7 +142,7 @@ class StreamWatch:
             log.info("matches_training_again", source=self._source_id, bundle=monitor.bundle_id)
 
     def _log_alarm(self, alarm: Alarm) -> None:
-        count = (self._held_log if self.warning else self._alarm_log).allow("alarm")
+        count = (self._held_log if self._is_flooded else self._alarm_log).allow("alarm")
         if count:
             log.warning(
                 "alarm",

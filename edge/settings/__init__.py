@@ -2,6 +2,7 @@
 
 from edge.settings.agent import (
     AgentSettings,
+    DriftSettings,
     LogSettings,
     MetricsSettings,
     NormalBufferSettings,
@@ -13,6 +14,7 @@ from edge.settings.agent import (
 
 __all__ = [
     "AgentSettings",
+    "DriftSettings",
     "LogSettings",
     "MetricsSettings",
     "NormalBufferSettings",

@@ -90,6 +90,35 @@ class RouterSettings(Settings):
         return value
 
 
+class DriftSettings(Settings):
+    """Reaction of a device to slow changes of its normal samples."""
+
+    mode: Literal["off", "warn", "adapt"] = Field(
+        default="off",
+        title="Mode",
+        description="off: nothing; warn: name inputs or scores that drift; adapt: p-values follow normal samples, too",
+    )
+    frozen: bool = Field(
+        default=False, title="Frozen", description="true: p-values stay as far from training as they are now"
+    )
+    memory_samples: int = Field(
+        default=2000, ge=200, le=1_000_000, title="Memory", description="samples that p-values follow, at least"
+    )
+    memory_s: float = Field(
+        default=21_600.0, ge=0, title="Memory time", description="seconds of samples that p-values follow, at least"
+    )
+    max_move: float = Field(
+        default=10.0, gt=1, le=1000, title="Speed", description="factor of p-values within one memory at most"
+    )
+    max_unconfirmed: float = Field(
+        default=5.0,
+        ge=1,
+        le=1000,
+        title="Unconfirmed",
+        description="factor between p-values and those of training at most, unless verdicts clear suspicious samples",
+    )
+
+
 class SpoolSettings(Settings):
     """The bounds of the durable queue."""
 
@@ -190,6 +219,7 @@ class AgentSettings(Settings):
     )
     alarms: tuple[AlarmSinkSettings, ...] = Field(default=(), title="Alarms", description="sinks for local alarms")
     router: RouterSettings = RouterSettings()
+    drift: DriftSettings = DriftSettings()
     spool: SpoolSettings = SpoolSettings()
     uplink: UplinkSettings = UplinkSettings()
     metrics: MetricsSettings = MetricsSettings()
