@@ -26,7 +26,8 @@ from shared.adaptive_calibration import AdaptationLimits
 from shared.errors import DataError, VedetteError
 
 OFF, UNANSWERED, ANSWERED, CASCADE = "off", "unanswered", "answered", "cascade"
-CHOOSING, REPORTED = "choosing", "reported"
+SEEN, UNSEEN = "seen", "unseen"  # whether the streams were looked at while the method was developed
+SEEN_FAMILY = "adbench"
 MIN_NORMALS = 300  # of a stream, for a rate of 1 % to be measurable
 
 DEFAULT_LIMITS = AdaptationLimits()
@@ -51,10 +52,7 @@ class DriftBenchmarkOptions:
 
 
 def run_drift_benchmark(options: DriftBenchmarkOptions, progress: Progress | None = None) -> dict[str, Any]:
-    """Return the figures of every stream and their means as JSON values; raises DataError if no stream is usable.
-
-    Every second stream in the order of names is for choosing the settings, the others for the report.
-    """
+    """Return the figures of every stream and their means as JSON values; raises DataError if no stream is usable."""
     streams: dict[str, Any] = {}
     failed: dict[str, str] = {}
     sources = list(find_streams(options.data, options.families))
@@ -68,21 +66,18 @@ def run_drift_benchmark(options: DriftBenchmarkOptions, progress: Progress | Non
         except VedetteError as error:
             failed[source.key] = one_line_without_folders(str(error), source.path)
             continue
-        part = CHOOSING if place % 2 == 0 else REPORTED
+        part = SEEN if source.family == SEEN_FAMILY else UNSEEN
         streams[source.key] = {"part": part, **facts(scored), "methods": stream_figures(scored, options.limits)}
     if not streams:
         raise DataError(f"Every stream failed; {next(iter(failed.items()))}")
     return {
         "streams": streams,
-        "means": {part: means([item for item in streams.values() if item["part"] == part]) for part in _PARTS},
+        "means": {part: means([item for item in streams.values() if item["part"] == part]) for part in (SEEN, UNSEEN)},
         "failed": failed,
         "promise": PROMISE,
         "command": options.command,
         "version": version("vedette"),
     }
-
-
-_PARTS = (CHOOSING, REPORTED)
 
 
 def facts(scored: StreamScores) -> dict[str, int]:
