@@ -38,7 +38,8 @@ class MissView(BaseModel):
     """Judged audits of a device, and the share of missed anomalies among the samples that stayed on it.
 
     `anomalous` of the `audits` were anomalous to the cloud, and `unknown` have no decision, so the bound counts them as
-    anomalous. With a probability of 95 % the share is at most `at_most_share` at all times; None without an audit.
+    anomalous. With a probability of 95 % the mean share so far is at most `at_most_share`, at all times; None without
+    an audit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,8 +53,8 @@ class MissView(BaseModel):
 class RunningView(BaseModel):
     """Bundle that one source runs, and the one that it should run; empty where there is none.
 
-    `missed` is the bound of this source and bundle, from the verdicts that the device received; None from an older
-    agent. `limit_words` say whether its `max_miss_rate` holds, empty without one.
+    `missed` is the bound of this source and bundle as the device reports it; None from an older agent. `limit_words`
+    say whether its `max_miss_rate` was held, empty without one.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -85,8 +86,9 @@ class DeviceView(BaseModel):
     """One device with its health, counters, running bundles and warnings.
 
     `title` is its name for people, empty if it has none. `alarming` names the figures that need attention; `decisions`
-    counts the verdicts on the device's samples. `missed` is the worst bound of its sources, or that of all its audits
-    where the agent reports none by source. `settings` are those in force that its group can set, None if unknown.
+    counts the verdicts on the device's samples. `missed` is the worst bound of its sources, or that of all its stored
+    audits where the agent reports none by source, or better figures than are stored. `settings` are those in force that
+    its group can set, None if unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -137,7 +139,7 @@ def device_view(
         figures=_figures(row),
         alarming=("Dropped",) if heartbeat.counters.samples_dropped else (),
         decisions=dict.fromkeys(_DECISIONS, 0) | row.decisions,
-        missed=_worst([item.missed for item in running if item.missed is not None]) or miss_view(row.audits),
+        missed=_missed([item.missed for item in running if item.missed is not None], miss_view(row.audits)),
         running=running,
         warnings=_warnings(row, now_s),
     )
@@ -191,6 +193,23 @@ def _miss_view(audits: int, anomalous: int, unknown: int) -> MissView:
 def _worst(bounds: Collection[MissView]) -> MissView | None:
     """Return the largest of some bounds, where an unknown one is the largest; None if there is none."""
     return max(bounds, key=lambda each: 2.0 if each.at_most_share is None else each.at_most_share, default=None)
+
+
+def _missed(reported: Collection[MissView], stored: MissView) -> MissView:
+    """Return the worst bound that a device reports for its sources, or that of all its stored audits.
+
+    Stored audits were judged here, so a device cannot hide them: where it reports fewer anomalous or undecided audits
+    than are stored, or more normal ones, the worse of both bounds counts.
+    """
+    worst = _worst(reported)
+    if worst is None:
+        return stored
+    failed = sum(each.anomalous + each.unknown for each in reported)
+    normal = sum(each.audits for each in reported) - failed
+    stored_failed = stored.anomalous + stored.unknown
+    if failed < stored_failed or normal > stored.audits - stored_failed:
+        return _worst([worst, stored]) or stored
+    return worst
 
 
 def share(part: int, whole: int) -> float | None:

@@ -11,7 +11,7 @@ from cloud.console import create_app
 from cloud.console.fleet.address import FleetAddress
 from cloud.console.fleet.words import device_on_page
 from cloud.device_health import HEALTH_ORDER
-from cloud.devices import DeviceView, device_view
+from cloud.devices import DeviceView, device_view, miss_view
 from cloud.store.fleet import Place, set_place, set_title, store_heartbeat
 from cloud.store.fleet_queries import DeviceRow
 from shared.group_settings import GroupSettings
@@ -164,9 +164,17 @@ def test_the_bound_of_a_device_is_that_of_its_worst_source() -> None:
     assert view.missed.at_most_share == pytest.approx(0.02484, abs=1e-4)
     good, poor = MissReport(audits=2000), MissReport(audits=500, anomalous=3, unknown=1, limit_words="x" * 900)
     running = (RunningBundle(source_id="a", missed=good), RunningBundle(source_id="b", missed=poor))
-    view = view_of(Heartbeat(running=running), audits=counted)
+    stored = {Decision.NORMAL: 3000, Decision.ANOMALOUS: 3}
+    view = view_of(Heartbeat(running=running), audits=stored)
     assert (view.missed.audits, view.missed.anomalous, view.missed.unknown) == (500, 3, 1)
     assert device_on_page(view)["running"][0]["missed_short"] == "≤\u00a00.19\u00a0%"
     assert len(view.running[1].limit_words) < 500
     unknown = RunningBundle(source_id="c", missed=MissReport())
-    assert view_of(Heartbeat(running=(*running, unknown)), audits=counted).missed.at_most_share is None
+    assert view_of(Heartbeat(running=(*running, unknown)), audits=stored).missed.at_most_share is None
+
+
+@pytest.mark.parametrize("anomalous", [0, 1], ids=["hides anomalous audits", "invents normal audits"])
+def test_a_device_cannot_report_a_better_bound_than_the_stored_audits_give(anomalous: int) -> None:
+    counted = {Decision.NORMAL: 311, Decision.ANOMALOUS: 1}
+    claim = RunningBundle(source_id="a", missed=MissReport(audits=10**9, anomalous=anomalous))
+    assert view_of(Heartbeat(running=(claim,)), audits=counted).missed == miss_view(counted)
