@@ -86,7 +86,8 @@ def miss_text(missed: MissStatus) -> str:
     found = f"{missed.anomalous} of them anomalous" if missed.anomalous else "none of them anomalous"
     unknown = f", {missed.unknown} without a decision count as anomalous" if missed.unknown else ""
     bound = at_most_percent(missed.at_most_share)
-    return f"at most {bound} % of what stayed (95 %), from {missed.audits} audits, {found}{unknown}{waiting}"
+    share = f"at most {bound} % of the accepted samples so far (95 %)"
+    return f"{share}, from {missed.audits} audits, {found}{unknown}{waiting}"
 
 
 def repeat_text(repeats: RepeatStatus) -> str:

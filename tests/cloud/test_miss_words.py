@@ -9,7 +9,7 @@ from shared.samples import Decision
 def test_the_bound_in_words_is_rounded_up_and_names_its_audits() -> None:
     words = miss_words(miss_view({Decision.NORMAL: 935}))
     assert words.replace("\u00a0", " ") == (
-        "At most 0.40 % of what stayed (95 %), from 935 audits, none of them anomalous."
+        "At most 0.40 % of the accepted samples so far (95 %), from 935 audits, none of them anomalous."
     )
     assert "2 of them anomalous" in miss_words(miss_view({Decision.NORMAL: 10, Decision.ANOMALOUS: 2}))
     assert "is unknown" in miss_words(miss_view({}))

@@ -78,7 +78,7 @@ def test_settings_that_cannot_be_stored_are_not_in_force(tmp_path: Path) -> None
 
 
 def test_a_router_and_a_budget_in_use_adopt_other_settings() -> None:
-    clock, settings = Clock(), RouterSettings(audit_share=0, max_samples_per_s=100, burst_s=1)
+    clock, settings = Clock(), RouterSettings(audit_share=0, max_samples_per_s=100, burst_s=1, seed=0)
     budget = UploadBudget(settings, clock)
     router = Router(settings, "plant", RateMeter(10.0, clock), budget)
     p_values = np.linspace(1e-4, 1, 1000)
@@ -92,7 +92,7 @@ def test_a_router_and_a_budget_in_use_adopt_other_settings() -> None:
     after = Counter(router.select(p_values).codes.tolist())
     assert after[ALARM] == 10  # p-values up to 0.01
     assert after[AUDIT] == pytest.approx(475, abs=60)
-    assert budget.grant(np.ones(50), audits=50).audits == 12
+    assert budget.grant(np.ones(50), drawn=50).drawn == 12
     budget.follow(UplinkLoad(0, 0.0, connected=True, throughput_bytes_per_s=0, round_trip_s=0))
     assert budget.bytes_per_s == 50
 
@@ -116,7 +116,7 @@ def test_a_running_agent_applies_and_reports_the_settings_of_its_group(cloud: Cl
     assert any("audit_share = 0.5" in line for line in status_lines(read_status(device.state)))
     device.until(lambda: cloud.heartbeats[-1].running[0].missed.audits > 20)
     (missed,) = [line for line in status_lines(read_status(device.state)) if line.startswith("misses")]
-    assert "% of what stayed (95 %), from" in missed
+    assert "% of the accepted samples so far (95 %), from" in missed
     cloud.group_settings = fleet_pb2.GroupSettings(audit_share=-1)
     device.until(lambda: "audit_share" in cloud.heartbeats[-1].settings_refusal)
     assert cloud.heartbeats[-1].settings.audit_share == 0.5

@@ -83,4 +83,5 @@ def miss_words(missed: MissView) -> str:
     lost = ""
     if missed.unknown:
         lost = f"; {count_words(missed.unknown)} without a decision count as anomalous"
-    return f"At most {bound} of what stayed (95{SPACE}%), from {count_words(missed.audits)} audits{found}{lost}."
+    share = f"At most {bound} of the accepted samples so far (95{SPACE}%)"
+    return f"{share}, from {count_words(missed.audits)} audits{found}{lost}."
