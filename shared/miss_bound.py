@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 CONFIDENCE = 0.95
 MOST_AUDITS = 10**9
 BETS: NDArray[np.float64] = np.concatenate([[1.0], 0.9 * 0.7 ** np.arange(14)])
-"""(bets,) the first one gives up at the first hit; the others suit about 1 to 100,000 hits."""
+"""(bets,) the first loses everything at the first hit; the others suit about 1 to 100,000 hits."""
 _FIRST_WEIGHT = 0.35  # audits without a hit are the usual case
 _OTHERS = 1.0 / (np.arange(len(BETS) - 1) + 3.0)
 LOG_WEIGHTS: NDArray[np.float64] = np.log(
@@ -75,16 +75,6 @@ def at_most_share(hits: ArrayLike, count: ArrayLike, confidence: float = CONFIDE
 def bound_of(hits: int, count: int) -> float:
     """Return `at_most_share` of one pair of counts."""
     return float(at_most_share(hits, count))
-
-
-def audits_until(limit: float, hits: int, count: int, confidence: float = CONFIDENCE) -> int | None:
-    """Return how many more audits without a hit bring the bound to at most `limit`; None beyond MOST_AUDITS."""
-    least = -math.log(1.0 - confidence)
-
-    def is_enough(more: int) -> bool:
-        return bool(log_evidence(hits, count + more, limit) >= least)
-
-    return first_that(is_enough)
 
 
 def _columns(hits: ArrayLike, count: ArrayLike, share: ArrayLike) -> tuple[Values, Values, Values]:

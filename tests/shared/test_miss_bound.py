@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from shared.miss_bound import LOG_WEIGHTS, at_most_share, audits_until, log_evidence
+from shared.miss_bound import LOG_WEIGHTS, at_most_share, log_evidence
+from shared.miss_control import MissCounts, audits_needed, thresholds_that_hold
 
 
 def test_the_bound_holds_at_all_times_together() -> None:
@@ -44,12 +45,15 @@ def test_without_audits_or_without_a_normal_one_nothing_is_excluded() -> None:
     assert at_most_share([0, 5, 1], [0, 5, 2]).tolist() == [1.0, 1.0, 1.0]
 
 
-def test_audits_until_the_bound_is_the_least_number_that_suffices() -> None:
-    more = audits_until(0.005, 3, 400)
+def test_the_audits_needed_are_the_least_number_that_suffices() -> None:
+    counts = MissCounts()
+    counts.add(0, anomalous=True, part=1.0, count=3)
+    counts.add(0, anomalous=False, part=1.0, count=397)
+    more = audits_needed(counts, 0.005)
     assert more is not None
-    assert at_most_share(3, 400 + more) <= 0.005 < at_most_share(3, 400 + more - 1)
-    assert audits_until(0.005, 0, 10_000) == 0
-    assert audits_until(1e-12, 1, 1) is None
+    shown = [int(thresholds_that_hold(counts.with_normal(count), 0.005)) > 0 for count in (more - 1, more)]
+    assert shown == [False, True]
+    assert audits_needed(MissCounts(), 1e-12) is None
 
 
 def test_the_weights_are_those_of_a_mixture() -> None:
