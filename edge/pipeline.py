@@ -305,6 +305,7 @@ class Pipeline:
                 self._screen_all(source, slot)
             finally:
                 slot.finish()  # a new bundle is still adopted: the agent starts with it next time
+                self._around.budget.release(self.settings.id)
             self.state = "ended"
             log.info("source_ended", source=self.settings.id)
         except VedetteError as error:
@@ -387,7 +388,7 @@ class Pipeline:
         """
         counts = Counter(forwarded.counts)
         counts["samples_rejected"] += len(batch.rejections) + rejected
-        if forwarded.samples or batch.cursor:
+        if forwarded.samples or forwarded.tracked or batch.cursor:
             cursors = {self.settings.id: batch.cursor} if batch.cursor else None
             after = [callback for callback in (write, batch.on_kept) if callback is not None]
             if tracked := forwarded.tracked:

@@ -167,7 +167,7 @@ class DemoStore:
         screener = load_screener(bundle, ARTEFACT, BATCH, self._folder / "engines")
         analysis = Analysis.load(bundle, "cpu")
         origins = list(_origins(plan, bundle))
-        router = RouterSettings()
+        router = RouterSettings(seed=0)
         budget = UploadBudget(router)
         rate = RateMeter(len(origins) / DAY_S)
         forwarder = Forwarder(Router(router, plan.device_id, rate, budget), router, budget, lambda alarm: None)

@@ -7,6 +7,9 @@ are seen with their probability, forwarded samples with probability 1, so both c
 tested from the largest to the smallest until one fails, each at the same error (fixed sequence testing in Angelopoulos,
 Bates, Candès, Jordan and Lei 2021, "Learn then Test"). Bets make each test valid at all times (Waudby-Smith and Ramdas
 2024), so the choice may change with every verdict. It may also decide which samples are seen next.
+
+Evidence over a long good time hides a late rise of the misses, so a limit is tested twice: on all verdicts, and on
+those since a restart. A restart depends on the number of audits alone, so the evidence after it is a bet of its own.
 """
 
 import math
@@ -22,6 +25,7 @@ THRESHOLDS: Values = 0.25 * 10.0 ** (-np.arange(81) / 20.0)
 """(thresholds,) p-values from 0.25 down to 2.5e-5, each 0.89 times the one before."""
 CELLS = len(THRESHOLDS) + 1
 MOST_LIMIT = 0.5
+WINDOW_MISSES = 200  # that a window may have at the limit: more find a closer threshold, fewer see a rise sooner
 _NORMAL, _ANOMALOUS = range(2)
 _LARGEST_PART = 0.5
 _CURVE = 4.0 * (math.log(2.0) - 0.5)  # log(1 - y) >= -y - _CURVE * y * y for y in [0, 0.5]
@@ -35,6 +39,11 @@ def cells_of(p_values: ArrayLike) -> NDArray[np.intp]:
 def audit_part(probability: float) -> float:
     """Return the part of an audit's bet, given its probability: 1, or 0.5 where most samples are audited."""
     return 1.0 if probability <= _LARGEST_PART else _LARGEST_PART
+
+
+def window_audits(limit: float) -> int:
+    """Return after how many audits the recent evidence restarts; it is that of the last one to two windows."""
+    return math.ceil(WINDOW_MISSES / limit)
 
 
 def seen_part(probability: float) -> float:

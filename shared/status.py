@@ -81,7 +81,7 @@ class MissReport(StatusModel):
 
     `anomalous` of the `audits` were anomalous to the service, and `unknown` have no decision: undecided, lost, or
     without a verdict for a day. `audit_share` and `forward_p_value` are in force. `limit_words` says whether
-    `max_miss_rate` holds, empty without one.
+    `max_miss_rate` was held, empty without one.
     """
 
     audits: int = 0

@@ -38,10 +38,14 @@ class UplinkLoad:
 
 
 class Granted(NamedTuple):
-    """Numbers of the first audits, and of the first other samples, that were paid for."""
+    """Numbers of the first drawn samples, and of the first other ones, that were paid for.
 
-    audits: int
+    `carries_all`: the budget carries the audits and all suspicious samples, also if none of these had been drawn.
+    """
+
+    drawn: int
     others: int
+    carries_all: bool = True
 
 
 class UploadBudget:
@@ -76,6 +80,11 @@ class UploadBudget:
         """Whether the budget limits bytes."""
         return self._bytes.is_limited
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether the budget limits samples or bytes."""
+        return self._samples.is_limited or self._bytes.is_limited
+
     def configure(self, settings: RouterSettings) -> None:
         """Adopt other rates; that in bytes counts from the next call of `follow` on."""
         with self._lock:
@@ -92,9 +101,9 @@ class UploadBudget:
         wanted = min(carried, self._configured or carried) if slow else self._configured
         self._follows_link = slow
         if wanted != self.bytes_per_s:
-            with self._lock:
+            with self._lock:  # both together: `reserve` divides by the rate while the bucket is limited
                 self._bytes.change_rate(wanted)
-            self.bytes_per_s = wanted
+                self.bytes_per_s = wanted
 
     def affords(self, cost_bytes: float, share: float) -> bool:
         """Return whether less than `share` of queue and bucket is used up and `cost_bytes` fit into the bucket."""
@@ -112,11 +121,14 @@ class UploadBudget:
         """Keep a part of the budget for the audits of a source; return the part of its share that is in force."""
         with self._lock:
             self._needs[source_id] = need
-            if self._samples.is_limited or self._bytes.is_limited:
-                self._size_reserve()
-            else:
-                self._halvings, self.audit_part, self._kept_samples, self._kept_bytes = 0, 1.0, 0.0, 0.0
+            self._size_reserve()
             return self.audit_part
+
+    def release(self, source_id: str) -> None:
+        """Give back what is kept for the audits of a source that has ended."""
+        with self._lock:
+            if self._needs.pop(source_id, None) is not None:
+                self._size_reserve()
 
     def shortage(self) -> str:
         """Return why fewer samples are audited than configured, in a sentence; empty if the budget carries them."""
@@ -143,20 +155,33 @@ class UploadBudget:
         with self._lock:
             return carried_share(self._needs.values(), self.audit_part, self._samples_per_s, self.bytes_per_s)
 
-    def grant(self, sizes_bytes: NDArray[np.float64], audits: int = 0) -> Granted:
+    def grant(
+        self, sizes_bytes: NDArray[np.float64], drawn: int = 0, is_audit: NDArray[np.bool_] | None = None
+    ) -> Granted:
         """Pay for as many of the first samples as fit, and return their numbers.
 
-        `sizes_bytes` (n,) are in the order in which samples are paid for; the first `audits` of them may use the part
-        that is kept for audits.
+        `sizes_bytes` (n,) are in the order in which samples are paid for; the first `drawn` of them may use the part
+        that is kept for audits. `is_audit`: (n,) bool, the sample is sent only because it was drawn.
 
         A sample larger than the whole bucket passes when the bucket is full; the debt is paid back before the next one.
         """
         with self._lock:
+            carries_all = is_audit is None or self._carries_all(sizes_bytes, is_audit)
             borrowed = self._borrowed()
-            first = self._pay(sizes_bytes[:audits], borrowed, (0.0, 0.0))
+            first = self._pay(sizes_bytes[:drawn], borrowed, (0.0, 0.0))
             kept = self._kept_samples - first, self._kept_bytes - float(sizes_bytes[:first].sum())
-            others = self._pay(sizes_bytes[audits:], (0.0, 0.0), kept)
-        return Granted(first, others)
+            others = self._pay(sizes_bytes[drawn:], (0.0, 0.0), kept)
+        return Granted(first, others, carries_all)
+
+    def _carries_all(self, sizes_bytes: NDArray[np.float64], is_audit: NDArray[np.bool_]) -> bool:
+        """Return whether all samples would be paid for if only the audits were drawn."""
+        audits, audit_bytes = int(np.count_nonzero(is_audit)), float(sizes_bytes[is_audit].sum())
+        kept_samples, kept_bytes = max(self._kept_samples - audits, 0.0), max(self._kept_bytes - audit_bytes, 0.0)
+        fits = self._samples.level() - kept_samples >= len(sizes_bytes)
+        if not self._bytes.is_limited:
+            return fits
+        others = np.minimum(sizes_bytes[~is_audit], self._bytes.capacity - kept_bytes)
+        return fits and self._bytes.level() - kept_bytes - audit_bytes >= float(others.sum())
 
     def _pay(self, sizes_bytes: NDArray[np.float64], more: tuple[float, float], kept: tuple[float, float]) -> int:
         """Pay for the first samples that fit, and return their number.
@@ -177,6 +202,9 @@ class UploadBudget:
 
     def _size_reserve(self) -> None:
         """Fit the reserve and the share in force to the needs of all sources."""
+        if not self.is_limited:
+            self._halvings, self.audit_part, self._kept_samples, self._kept_bytes = 0, 1.0, 0.0, 0.0
+            return
         samples, audit_bytes = _audits_per_s(self._needs.values())
         load = 0.0
         if self._samples.is_limited:

@@ -110,22 +110,23 @@ def tracked_samples(
 ) -> list[TrackedSample]:
     """Return the samples of a batch whose verdicts count, given their p-values (kept,).
 
-    These are audits, and with `counts_all` all sent samples. Where the budget left out some of the batch, only samples
-    that were drawn: the others were not chosen at random.
+    These are audits, and with `counts_all` all samples that were certain to be sent. The others, such as those of a
+    batch that the budget does not carry, count only if they were drawn at random. A cleared copy stays at every
+    threshold, so it has the cell 0.
     """
-    probability, drawn = routing.probability, routing.drawn
-    if drawn is None or probability <= 0:
+    probability, drawn, certain = routing.probability, routing.drawn, routing.certain
+    if drawn is None or certain is None or probability <= 0:
         return []
     tracked = []
     for place in [*packed.sample_ids, *packed.failed]:
         is_audit = bool(routing.codes[place] == AUDIT)
-        is_drawn = is_audit or (bool(drawn[place]) and not routing.is_complete)
-        if not is_audit and not (counts_all and (is_drawn or routing.is_complete)):
+        if not is_audit and not (counts_all and (drawn[place] or certain[place])):
             continue
         sample_id = packed.sample_ids[place].bytes if place in packed.sample_ids else b""
         if counts_all:
-            cell = int(cells_of(p_values[place]))
-            part = audit_part(probability) if is_drawn else seen_part(probability)
+            is_cleared = is_audit and routing.cleared is not None and bool(routing.cleared[place])
+            cell = 0 if is_cleared else int(cells_of(p_values[place]))
+            part = seen_part(probability) if certain[place] else audit_part(probability)
             tracked.append(TrackedSample(sample_id, cell, is_audit, part))
         else:
             tracked.append(TrackedSample(sample_id, NOT_COUNTED, is_audit, 1.0))

@@ -7,7 +7,7 @@ from edge.routing.router import Router
 from edge.uplink.audit_ledger import AuditCounts, AuditLedger
 from shared.logs import EventLog, Throttle
 from shared.miss_bound import bound_of
-from shared.miss_control import THRESHOLDS, audits_needed, thresholds_that_hold
+from shared.miss_control import THRESHOLDS, audits_needed, thresholds_that_hold, window_audits
 from shared.status import MissStatus
 from shared.texts import percent_text
 
@@ -20,7 +20,8 @@ log = EventLog("router")
 class MissLimit:
     """Follows the verdicts of one source; `refresh` sets the threshold of its router.
 
-    A new bundle starts new counts, with `forward_p_value` in force.
+    A threshold is used while two tests show that it holds the limit: on all verdicts of the bundle, and on the recent
+    ones. A new bundle starts new counts, with `forward_p_value` in force.
     """
 
     def __init__(self, router: Router, budget: UploadBudget, ledger: AuditLedger, source_id: str) -> None:
@@ -35,6 +36,8 @@ class MissLimit:
 
     def refresh(self, bundle_id: str, now_s: float) -> None:
         """Read the counts again if they changed, and choose the threshold."""
+        if bundle_id != self._bundle_id:
+            self._begin(bundle_id)
         limit = self._router.settings.max_miss_rate
         state = bundle_id, self._ledger.version, int(now_s // REFRESH_S), limit
         try:
@@ -42,12 +45,11 @@ class MissLimit:
                 self.counts, self._read = self._ledger.counts(self._source_id, bundle_id), state
                 if limit > 0:
                     self._test(limit)
+                    if self.counts.since_restart >= window_audits(limit):
+                        self._ledger.restart(self._source_id, bundle_id)
         except sqlite3.Error as error:
             if self._throttle.allow("counts"):
                 log.error("audits_unreadable", source=self._source_id, error=str(error))
-        if bundle_id != self._bundle_id:
-            self._bundle_id = bundle_id
-            self._router.p_value_counts[:] = 0.0
         self._choose()
 
     def status(self) -> MissStatus:
@@ -66,10 +68,19 @@ class MissLimit:
             limit_words=self.words,
         )
 
+    def _begin(self, bundle_id: str) -> None:
+        """Forget what is known of another bundle: the counts of this one may not be readable yet."""
+        self._bundle_id, self._read = bundle_id, None
+        self.counts, self._tested, self._needed = AuditCounts(), 0, None
+        self._router.threshold = None
+        self._router.p_value_counts[:] = 0.0
+
     def _test(self, limit: float) -> None:
-        """Test the thresholds on the counts."""
-        self._tested = int(thresholds_that_hold(self.counts.evidence, limit))
-        self._needed = None if self._tested else audits_needed(self.counts.evidence, limit)
+        """Test the thresholds on all counts and on the recent ones."""
+        tests = (self.counts.evidence, self.counts.recent)
+        self._tested = min(int(thresholds_that_hold(each, limit)) for each in tests)
+        needed = [0] if self._tested else [audits_needed(each, limit) for each in tests]
+        self._needed = None if None in needed else max(number for number in needed if number is not None)
 
     def _choose(self) -> None:
         settings = self._router.settings
@@ -85,10 +96,20 @@ class MissLimit:
             return
         wanted = float(THRESHOLDS[self._tested - 1])
         share, carried = self._share_up_to(wanted), self._budget.carried_share()
+        if share is None and self._budget.is_limited:
+            self._router.threshold = None
+            self.words = (
+                f"{name} asks for p-values up to {wanted:.3g}: {MIN_COUNTED:,.0f} samples show whether the budget "
+                f"carries them; until then {self._in_force}"
+            )
+            return
         if share is None or share <= carried:
             self._router.threshold = wanted
             part = "" if share is None else f", {percent_text(share)} of all"
-            self.words = f"{name} holds (95 %): samples with p-values up to {wanted:.3g} are forwarded{part}"
+            self.words = (
+                f"{name} was held (95 %) over the last {self.counts.recent_audits:,} audits, and since the bundle "
+                f"started: {self._in_force}{part}"
+            )
             return
         self._router.threshold = self._carried_threshold(carried)
         self.problem = self.words = (
@@ -97,9 +118,13 @@ class MissLimit:
             "max_miss_rate"
         )
 
+    @property
+    def _in_force(self) -> str:
+        return f"samples with p-values up to {self._router.forward_p_value:.3g} are forwarded"
+
     def _until_it_holds(self, limit: float) -> str:
         """Return what is missing before a threshold is known to hold the limit."""
-        in_force = f"samples with p-values up to {self._router.forward_p_value:.3g} are forwarded"
+        in_force = self._in_force
         if self._router.settings.audit_share <= 0:
             return f"it needs audits, so raise audit_share above 0; until then {in_force}"
         counts = self.counts

@@ -38,7 +38,7 @@ class RouteSelection:
     `codes`: (batch,) positions in ROUTES. `suspicious`: (batch,) bool. `candidates`: (candidates,) places of the
     samples to send, the first to be paid first; the first `drawn` of them were drawn at random with `probability`.
     `priorities`: (batch,) order in which samples leave the spool, the lowest first. `copies`: (batch,) bool, suspicious
-    near copies that are not sent.
+    near copies that are sent only if they are drawn. `cleared`: (batch,) bool, near copies that count as accepted.
     """
 
     codes: NDArray[np.int8]
@@ -48,6 +48,7 @@ class RouteSelection:
     drawn: int = 0
     probability: float = 0.0
     copies: NDArray[np.bool_] | None = None
+    cleared: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,9 @@ class Routing:
     the device because of the budget or the mode; it does not count as normal. `priorities`: order in which samples
     leave the spool, the lowest first: p-values, and for audits random numbers in the range of suspicious p-values.
     `charged_bytes`: the total that the budget was charged. `drawn`: the sample travels because it was drawn at random
-    with `probability`. `is_complete`: no suspicious sample of the batch stays.
+    with `probability`. `certain`: the sample travels, and would travel if it had not been drawn. Whether a sample is
+    certain MUST NOT depend on its own draw, or its verdict has the wrong weight. `cleared`: the sample is a near copy
+    that is accepted at every threshold.
     """
 
     codes: NDArray[np.int8]
@@ -68,7 +71,8 @@ class Routing:
     charged_bytes: float = 0.0
     drawn: NDArray[np.bool_] | None = None
     probability: float = 0.0
-    is_complete: bool = True
+    certain: NDArray[np.bool_] | None = None
+    cleared: NDArray[np.bool_] | None = None
 
 
 class NearCopyPlaces(Protocol):
@@ -138,8 +142,10 @@ class Router:
         self.audit_bytes, self.sample_bytes, self.audit_share = 0.0, 0.0, settings.audit_share
         self.p_value_counts = np.zeros(CELLS)
         self.alarm_level = AlarmLevel(0.0, 0.0)  # of the batch selected last
-        # Sources must not audit in step; the same configuration must audit the same samples.
-        self._random = np.random.default_rng([settings.seed, zlib.crc32(source_id.encode())])
+        # Without a seed each start has other draws, because repeated ones are no longer random. Sources must not audit
+        # in step.
+        source = zlib.crc32(source_id.encode())
+        self._random = np.random.default_rng(None if settings.seed is None else [settings.seed, source])
 
     @property
     def forward_p_value(self) -> float:
@@ -177,8 +183,8 @@ class Router:
         drawn = draws < probability
         audits = (codes == ACCEPT) & drawn
         codes[audits] = AUDIT
-        stays = copies.stays & ~drawn if copies is not None else None
-        wanted = np.flatnonzero(codes != ACCEPT if stays is None else (codes != ACCEPT) & ~stays)
+        unsure, cleared = (copies.stays, copies.cleared) if copies is not None else (None, None)
+        wanted = np.flatnonzero(codes != ACCEPT if unsure is None else (codes != ACCEPT) & (drawn | ~unsure))
         if settings.mode == "cloud_only":
             wanted = np.arange(count)
         worth = np.where(drawn, draws - 2.0, p_values)  # drawn ones first: their numbers are below all p-values
@@ -186,7 +192,7 @@ class Router:
         at_random = draws / max(probability, MIN_P_VALUE) * forward_p_value
         priorities = np.where(audits, at_random, p_values)
         first = int(np.count_nonzero(drawn))
-        return RouteSelection(codes, suspicious | alarms, candidates, priorities, first, probability, stays)
+        return RouteSelection(codes, suspicious | alarms, candidates, priorities, first, probability, unsure, cleared)
 
     def grant(self, selection: RouteSelection, cost_bytes: NDArray[np.float64]) -> Routing:
         """Spend the budget on the first candidates, whose messages cost `cost_bytes` (candidates,), and decide."""
@@ -194,26 +200,31 @@ class Router:
         travels = np.zeros(len(codes), dtype=bool)
         if self.settings.mode == "edge_only":
             return Routing(codes, travels, selection.suspicious, selection.priorities)
-        granted = self._budget.grant(cost_bytes, drawn) if len(candidates) else Granted(0, 0)
+        only_drawn = codes == AUDIT
+        if selection.copies is not None:
+            only_drawn |= selection.copies
+        granted = self._budget.grant(cost_bytes, drawn, only_drawn[candidates]) if len(candidates) else Granted(0, 0)
         others = slice(drawn, drawn + granted.others)
         is_drawn = np.zeros(len(codes), dtype=bool)
-        is_drawn[candidates[: granted.audits]] = True
-        travels[candidates[: granted.audits]] = True
+        is_drawn[candidates[: granted.drawn]] = True
+        travels[candidates[: granted.drawn]] = True
         travels[candidates[others]] = True
         stays = np.zeros(len(codes), dtype=bool)
         stays[candidates] = ~travels[candidates]
         if selection.copies is not None:
-            stays |= selection.copies
+            stays |= selection.copies & ~travels
+        is_carried = granted.carries_all and self.settings.mode == "cascade" and not stays[candidates].any()
         codes[stays & (codes != ALARM)] = ACCEPT
         return Routing(
             codes,
             travels,
             stays & selection.suspicious,
             selection.priorities,
-            charged_bytes=float(cost_bytes[: granted.audits].sum() + cost_bytes[others].sum()),
+            charged_bytes=float(cost_bytes[: granted.drawn].sum() + cost_bytes[others].sum()),
             drawn=is_drawn,
             probability=selection.probability,
-            is_complete=not stays.any(),
+            certain=travels & ~only_drawn if is_carried else np.zeros(len(codes), dtype=bool),
+            cleared=selection.cleared,
         )
 
     def _reserve(self, rate_per_s: float) -> float:

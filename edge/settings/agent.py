@@ -79,7 +79,12 @@ class RouterSettings(Settings):
         "features: map, scores and a preview",
     )
     jpeg_quality: int = Field(default=90, ge=1, le=100, title="Quality", description="of JPEG payloads and crops")
-    seed: int = Field(default=0, ge=0, title="Seed", description="of the audit's random choice")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        title="Seed",
+        description="of the audit's random choice, for tests: each start draws the same; None: fresh ones",
+    )
 
     @field_validator("payloads")
     @classmethod

@@ -3,15 +3,19 @@
 A drawn sample is noted once it is in the spool and counted in the transaction that stores its verdict. A sample without
 a verdict after LATE_S counts as anomalous until the verdict arrives: it may have left a full spool. Until then it is
 left out, because the time to a verdict does not depend on the decision.
+
+The counts at the last two restarts are kept, so the recent evidence covers one to two windows.
 """
 
 import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
+from shared.logs import EventLog, Throttle
 from shared.miss_control import MissCounts
 from shared.samples import Decision, Verdict
 
@@ -35,14 +39,23 @@ CREATE TABLE IF NOT EXISTS tracked_verdicts (
   stream INTEGER NOT NULL, cell INTEGER NOT NULL, is_audit INTEGER NOT NULL, part REAL NOT NULL,
   outcome INTEGER NOT NULL, samples INTEGER NOT NULL, PRIMARY KEY (stream, cell, is_audit, part, outcome)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS window_starts (
+  stream INTEGER NOT NULL, is_older INTEGER NOT NULL, cell INTEGER NOT NULL, is_audit INTEGER NOT NULL,
+  part REAL NOT NULL, outcome INTEGER NOT NULL, samples INTEGER NOT NULL,
+  PRIMARY KEY (stream, is_older, cell, is_audit, part, outcome)
+) WITHOUT ROWID;
 """
-_NORMAL, _ANOMALOUS, _UNDECIDED, _LOST = range(4)
+_NORMAL, _ANOMALOUS, _UNDECIDED, _LOST, _LATE = range(5)
 _OUTCOMES = {Decision.NORMAL: _NORMAL, Decision.ANOMALOUS: _ANOMALOUS, Decision.UNDECIDED: _UNDECIDED}
 _COLUMNS = "sample_id, stream, cell, is_audit, part"
 _COUNT = (
     "INSERT INTO tracked_verdicts VALUES (?, ?, ?, ?, ?, ?) "
     "ON CONFLICT DO UPDATE SET samples = samples + excluded.samples"
 )
+
+_Tally: TypeAlias = Counter[tuple[Any, ...]]  # number of samples by cell, is_audit, part and outcome
+
+log = EventLog("verdicts")
 
 
 class TrackedSample(NamedTuple):
@@ -64,7 +77,8 @@ class AuditCounts:
 
     `judged` audits have a verdict or were given up; `anomalous` of them are anomalous, and `unknown` have no decision.
     `late` ones wait for longer than LATE_S. `pending` ones wait for less and are in no other figure. `evidence`:
-    all samples with a cell, the unknown and late ones as anomalous.
+    all samples with a cell, the unknown and late ones as anomalous. `recent` is the evidence since the last restart but
+    one, with `recent_audits`; `since_restart` counts the audits since the last restart.
     """
 
     judged: int = 0
@@ -73,6 +87,9 @@ class AuditCounts:
     late: int = 0
     pending: int = 0
     evidence: MissCounts = field(default_factory=MissCounts)
+    recent: MissCounts = field(default_factory=MissCounts)
+    recent_audits: int = 0
+    since_restart: int = 0
 
     @property
     def audits(self) -> int:
@@ -93,6 +110,7 @@ class AuditLedger:
         self._connection, self._lock = connection, lock
         self.version, self._writes = 0, 0
         self._waiting: list[tuple[str, str, TrackedSample]] = []
+        self._throttle = Throttle()
 
     def note(self, source_id: str, bundle_id: str, samples: Sequence[TrackedSample]) -> None:
         """Note samples that are in the spool, or that could not be sent.
@@ -113,7 +131,7 @@ class AuditLedger:
             self._write_alone()
 
     def count(self, connection: sqlite3.Connection, verdicts: Iterable[Verdict]) -> None:
-        """Count new verdicts inside the transaction that stores them."""
+        """Count new verdicts inside the transaction that stores them; `committed` MUST follow it."""
         self._write(connection)
         for verdict in verdicts:
             query = "DELETE FROM tracked WHERE sample_id = ? RETURNING stream, cell, is_audit, part"
@@ -122,26 +140,62 @@ class AuditLedger:
                 connection.execute(_COUNT, (*row, _OUTCOMES[verdict.decision], 1))
                 self.version += 1
 
+    def committed(self) -> None:
+        """Forget the noted samples in memory, once the transaction that wrote them is stored."""
+        if self._waiting:
+            self._waiting = []
+            self.version += 1
+        self._writes += 1
+
     def counts(self, source_id: str, bundle_id: str) -> AuditCounts:
-        """Return the counts of one source and bundle. Raises sqlite3.Error."""
+        """Return the counts of one source and bundle, also while the disk refuses to write. Raises sqlite3.Error."""
         with self._lock:
-            self._write_alone()
+            try:
+                self._write_alone()
+            except sqlite3.Error as error:
+                if self._throttle.allow("write"):
+                    log.error("audits_not_written", samples=len(self._waiting), error=str(error))
             query = "SELECT stream FROM streams WHERE source_id = ? AND bundle_id = ?"
-            found = self._connection.execute(query, (source_id, bundle_id)).fetchone()
-            if found is None:
-                return AuditCounts()
+            found = self._connection.execute(query, (source_id, bundle_id)).fetchone() or (-1,)
             rows = self._connection.execute(
                 "SELECT cell, is_audit, part, outcome, samples FROM tracked_verdicts WHERE stream = ?", found
             ).fetchall()
+            starts: tuple[_Tally, _Tally] = Counter(), Counter()
+            for is_older, *key, samples in self._connection.execute(
+                "SELECT is_older, cell, is_audit, part, outcome, samples FROM window_starts WHERE stream = ?", found
+            ):
+                starts[is_older][tuple(key)] = samples
             late = self._connection.execute(
                 "SELECT cell, is_audit, part, COUNT(*) FROM tracked WHERE sample_id < ? AND stream = ? "
                 "GROUP BY cell, is_audit, part",
                 (_id_at(time.time() - LATE_S), *found),
             ).fetchall()
-            (waiting,) = self._connection.execute(
+            (tracked,) = self._connection.execute(
                 "SELECT COUNT(*) FROM tracked WHERE stream = ? AND is_audit = 1", found
             ).fetchone()
-        return _counts(rows, late, int(waiting))
+            unwritten = [sample for *of, sample in self._waiting if of == [source_id, bundle_id]]
+        totals: _Tally = Counter({tuple(key): samples for *key, samples in rows})
+        for cell, is_audit, part, samples in late:
+            totals[cell, is_audit, part, _LATE] += samples
+        for sample in unwritten:
+            if not sample.sample_id:
+                totals[sample.cell, int(sample.is_audit), sample.part, _LOST] += 1
+        pending = int(tracked) + sum(sample.is_audit for sample in unwritten if sample.sample_id)
+        return _counts(totals, starts, pending)
+
+    def restart(self, source_id: str, bundle_id: str) -> None:
+        """Begin another window of recent evidence, and end the one before the last. Raises sqlite3.Error."""
+        with self._lock, self._connection as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            of = (self._stream(connection, source_id, bundle_id),)
+            connection.execute("DELETE FROM window_starts WHERE stream = ? AND is_older = 1", of)
+            connection.execute("UPDATE window_starts SET is_older = 1 WHERE stream = ?", of)
+            connection.execute(
+                "INSERT INTO window_starts SELECT stream, 0, cell, is_audit, part, outcome, samples "
+                "FROM tracked_verdicts WHERE stream = ?",
+                of,
+            )
+            self.version += 1
 
     def _write_alone(self) -> None:
         """Write the noted samples in a transaction of their own."""
@@ -149,6 +203,7 @@ class AuditLedger:
             with self._connection as connection:
                 connection.execute("BEGIN IMMEDIATE")
                 self._write(connection)
+            self.committed()
 
     def _write(self, connection: sqlite3.Connection) -> None:
         """Write the noted samples inside a transaction; one whose verdict is already stored counts at once."""
@@ -168,8 +223,6 @@ class AuditLedger:
                 connection.execute(_COUNT, (*row, _LOST, 1))
         if self._writes % _WRITES_UNTIL_CHECK == 0:
             self._give_up(connection)
-        self._writes += 1
-        self._waiting = []
 
     def _stream(self, connection: sqlite3.Connection, source_id: str, bundle_id: str) -> int:
         """Return the number of a source and bundle; a new one replaces the oldest of its source."""
@@ -180,7 +233,7 @@ class AuditLedger:
         connection.execute("INSERT INTO streams (source_id, bundle_id) VALUES (?, ?)", (source_id, bundle_id))
         old = "SELECT stream FROM streams WHERE source_id = ? ORDER BY stream DESC LIMIT -1 OFFSET ?"
         for (stream,) in connection.execute(old, (source_id, KEPT_BUNDLES)).fetchall():
-            for table in ("tracked", "tracked_verdicts", "streams"):
+            for table in ("tracked", "tracked_verdicts", "window_starts", "streams"):
                 connection.execute(f"DELETE FROM {table} WHERE stream = ?", (stream,))
         return int(connection.execute(query, (source_id, bundle_id)).fetchone()[0])
 
@@ -206,19 +259,29 @@ def _id_at(at_s: float) -> bytes:
     return max(0, int(at_s * 1000)).to_bytes(6, "big")
 
 
-def _counts(
-    rows: Sequence[tuple[int, int, float, int, int]], late: Sequence[tuple[int, int, float, int]], waiting: int
-) -> AuditCounts:
-    totals = [0, 0, 0, 0]
-    evidence = MissCounts()
-    for cell, is_audit, part, outcome, samples in rows:
-        totals[outcome] += samples * is_audit
+def _counts(totals: _Tally, starts: tuple[_Tally, _Tally], waiting: int) -> AuditCounts:
+    """Return the counts; `starts` are the totals at the last restart and at the one before."""
+    newer, older = starts
+    outcomes, recent_audits, since_restart = [0] * 5, 0, 0
+    evidence, recent = MissCounts(), MissCounts()
+    for key, samples in totals.items():
+        cell, is_audit, part, outcome = key
+        of_window = samples - older[key]
+        outcomes[outcome] += samples * is_audit
+        recent_audits += of_window * is_audit
+        since_restart += (samples - newer[key]) * is_audit
         if cell != NOT_COUNTED:
             evidence.add(cell, anomalous=outcome != _NORMAL, part=part, count=samples)
-    late_audits = 0
-    for cell, is_audit, part, samples in late:
-        late_audits += samples * is_audit
-        if cell != NOT_COUNTED:
-            evidence.add(cell, anomalous=True, part=part, count=samples)
-    unknown = totals[_UNDECIDED] + totals[_LOST]
-    return AuditCounts(sum(totals), totals[_ANOMALOUS], unknown, late_audits, waiting - late_audits, evidence)
+            recent.add(cell, anomalous=outcome != _NORMAL, part=part, count=of_window)
+    late = outcomes[_LATE]
+    return AuditCounts(
+        judged=sum(outcomes) - late,
+        anomalous=outcomes[_ANOMALOUS],
+        unknown=outcomes[_UNDECIDED] + outcomes[_LOST],
+        late=late,
+        pending=waiting - late,
+        evidence=evidence,
+        recent=recent,
+        recent_audits=recent_audits,
+        since_restart=since_restart,
+    )

@@ -68,34 +68,36 @@ class VerdictStore:
     def store(self, verdicts: Sequence[Verdict], cursor: int) -> list[Verdict]:
         """Store verdicts and the cursor of the last event; returns the new verdicts. Raises sqlite3.Error."""
         new: list[Verdict] = []
-        with self._lock, self._connection as connection:
-            # In order of arrival even if the clock was set back: else the newest would be deleted first.
-            now_s = self._newest_s = max(time.time(), self._newest_s)
-            connection.execute("BEGIN IMMEDIATE")
-            for verdict in verdicts:
-                key = verdict.sample_id.bytes
-                done = connection.execute(
-                    "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    (
-                        key,
-                        verdict.decision,
-                        p_value_to_column(verdict.p_value),
-                        verdict.bundle_id,
-                        verdict.judged_at_s,
-                        now_s,
-                        verdict.reason,
-                    ),
+        with self._lock:
+            with self._connection as connection:
+                # In order of arrival even if the clock was set back: else the newest would be deleted first.
+                now_s = self._newest_s = max(time.time(), self._newest_s)
+                connection.execute("BEGIN IMMEDIATE")
+                for verdict in verdicts:
+                    key = verdict.sample_id.bytes
+                    done = connection.execute(
+                        "INSERT OR IGNORE INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)",
+                        (
+                            key,
+                            verdict.decision,
+                            p_value_to_column(verdict.p_value),
+                            verdict.bundle_id,
+                            verdict.judged_at_s,
+                            now_s,
+                            verdict.reason,
+                        ),
+                    )
+                    if done.rowcount:
+                        new.append(verdict)
+                        connection.execute("DELETE FROM awaited WHERE sample_id = ?", (key,))
+                self.audits.count(connection, new)
+                anomalous = sum(verdict.decision is Decision.ANOMALOUS for verdict in new)
+                connection.execute(
+                    "UPDATE progress SET cursor = ?, verdicts = verdicts + ?, anomalous = anomalous + ?",
+                    (cursor, len(new), anomalous),
                 )
-                if done.rowcount:
-                    new.append(verdict)
-                    connection.execute("DELETE FROM awaited WHERE sample_id = ?", (key,))
-            self.audits.count(connection, new)
-            anomalous = sum(verdict.decision is Decision.ANOMALOUS for verdict in new)
-            connection.execute(
-                "UPDATE progress SET cursor = ?, verdicts = verdicts + ?, anomalous = anomalous + ?",
-                (cursor, len(new), anomalous),
-            )
-            self._count += len(new) - self._forget(connection, self._count + len(new) - self._max_verdicts)
+                self._count += len(new) - self._forget(connection, self._count + len(new) - self._max_verdicts)
+            self.audits.committed()
         return new
 
     def expect(self, sample_ids: Sequence[bytes]) -> None:

@@ -1,5 +1,6 @@
 """Verdicts on audits are counted once, and unknown ones as anomalous."""
 
+import sqlite3
 import time
 import uuid
 from pathlib import Path
@@ -80,6 +81,21 @@ def test_forwarded_samples_are_evidence_and_no_audits(store: VerdictStore) -> No
     counts = store.audits.counts("cam", "press-1")
     assert figures(counts) == (0, 0, 0, 0)
     assert counts.evidence.parts[cell].tolist() == [0.0, 0.02]
+
+
+def test_noted_audits_survive_a_transaction_that_fails(store: VerdictStore) -> None:
+    lost, sent = TrackedSample(b"", CELL, True, 1.0), new_sample_id()
+    store.audits.note("cam", "press-1", [lost, audit(sent, CELL)])
+    connection = store._connection
+    connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(sqlite3.OperationalError):
+        store.store([Verdict(sent, Decision.NORMAL)], cursor=1)
+    assert figures(store.audits.counts("cam", "press-1")) == (1, 0, 1, 1), "the disk refuses, and counts are read"
+    connection.execute("PRAGMA query_only = OFF")
+    store.store([Verdict(sent, Decision.NORMAL)], cursor=1)
+    counts = store.audits.counts("cam", "press-1")
+    assert figures(counts) == (2, 0, 1, 0)
+    assert counts.evidence.audits[CELL].tolist() == [1.0, 1.0]
 
 
 def test_only_the_newest_bundles_of_a_source_are_kept(store: VerdictStore) -> None:

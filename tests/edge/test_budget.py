@@ -1,8 +1,11 @@
 """The byte budget follows a link that is slow, and only such a one; it never goes beyond what is configured."""
 
+import threading
+
 import numpy as np
 import pytest
 
+from edge.routing.audit_reserve import AuditNeed
 from edge.routing.budget import LINK_SHARE, UplinkLoad, UploadBudget
 from edge.settings import RouterSettings
 from edge.token_bucket import TokenBucket
@@ -44,6 +47,42 @@ def test_without_a_connection_the_spool_fills_at_the_configured_rate() -> None:
     budget.follow(load(10**9, 10.0, connected=False))
     assert budget.bytes_per_s == 0
     assert budget.grant(np.full(1000, 1e6)).others == 1000
+
+
+def test_a_source_that_reserves_while_the_link_becomes_slow_sees_the_new_rate() -> None:
+    budget = budget_of(Clock())
+    parts: list[float] = []
+
+    class Lock:
+        """Lock of the budget that another source takes as soon as it is free."""
+
+        def __init__(self) -> None:
+            self._lock, self._reserves = threading.Lock(), True
+
+        def __enter__(self) -> None:
+            self._lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self._lock.release()
+            if self._reserves:
+                self._reserves = False
+                parts.append(budget.reserve("cam", AuditNeed(10.0, 0.01, 100.0, 100.0)))
+
+    budget._lock = Lock()  # type: ignore[assignment]
+    budget.follow(load(110_000, 1000.0))
+    assert parts == [1.0]
+
+
+def test_a_source_that_ended_keeps_nothing_of_the_budget() -> None:
+    budget = budget_of(Clock(), max_samples_per_s=10)
+    full = budget.available_bytes(), budget.carried_share()
+    for source, rate_per_s in (("ended", 1000.0), ("cam", 10.0)):
+        budget.reserve(source, AuditNeed(rate_per_s, 0.1))
+    assert budget.audit_part < 1
+    budget.release("ended")
+    assert budget.audit_part == 1
+    budget.release("cam")
+    assert (budget.available_bytes(), budget.carried_share()) == full
 
 
 def test_a_limit_of_0_never_follows() -> None:

@@ -23,10 +23,12 @@ from edge.normal_buffer import load_snapshot
 from edge.operation.latency import LatencyHistogram
 from edge.pipeline import Pipeline, PipelineContext
 from edge.routing.budget import UplinkLoad, UploadBudget
+from edge.routing.forwarding import Forwarded
 from edge.settings import AgentSettings, RouterSettings, SpoolSettings, UplinkSettings
 from edge.settings.sources import ImageFolderSettings, ReplaySettings
 from edge.sources import SourceHealth
 from edge.spool import Spool
+from edge.uplink.audit_ledger import NOT_COUNTED, TrackedSample
 from edge.uplink.meter import LinkMeter
 from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle
@@ -48,7 +50,7 @@ BATCH = 64
 @pytest.fixture
 def around(tmp_path: Path) -> Iterator[PipelineContext]:
     counters = Counters()
-    settings = AgentSettings(state_dir=tmp_path / "state", router=RouterSettings(mode="cloud_only"))
+    settings = AgentSettings(state_dir=tmp_path / "state", router=RouterSettings(mode="cloud_only", seed=0))
     stop = threading.Event()
     spool = Spool(settings.state_dir / "spool.db", SpoolSettings(), counters)
     alarms = AlarmDelivery([], tmp_path / "alarms.db", counters, str)
@@ -346,6 +348,18 @@ def test_an_audit_shows_all_of_its_image_however_narrow_the_link_is(
     assert not any(message.payload.HasField("crop") for message in messages)
     assert {message.payload.encoding for message in messages} == {sample_pb2.PAYLOAD_ENCODING_JPEG}
     assert narrow.counters.snapshot()["samples_reduced"] == 0
+
+
+def test_an_audit_that_cannot_be_packed_counts_as_anomalous_without_anything_to_spool(
+    around: PipelineContext, tmp_path: Path
+) -> None:
+    source = ReplaySettings(id="press", path=tmp_path / "rows.csv", kind="replay", bundle_name="press")
+    pipeline = Pipeline(source, around)
+    batch = SampleBatch("press", Modality.TABULAR, np.zeros((1, 3)), np.zeros(1), ["0"])
+    lost = dataclasses.replace(Forwarded.nothing(), tracked=[TrackedSample(b"", NOT_COUNTED, True, 1.0)])
+    pipeline._settle(batch, lost, bundle_id="press-1")
+    around.spool.close()
+    assert around.audits.counts("press", "press-1").without_decision == 1
 
 
 def test_a_trial_outlives_the_connection_that_brought_it(

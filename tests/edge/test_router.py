@@ -13,7 +13,7 @@ from tests.edge.clock import Clock
 
 
 def router_for(clock: Clock, rate_per_s: float = 10.0, **settings: object) -> tuple[Router, UploadBudget]:
-    chosen = RouterSettings(**settings)  # type: ignore[arg-type]
+    chosen = RouterSettings(**{"seed": 0, **settings})  # type: ignore[arg-type]
     budget = UploadBudget(chosen, clock)
     return Router(chosen, "plant", RateMeter(rate_per_s, clock), budget), budget
 
@@ -96,20 +96,34 @@ def test_audits_keep_their_share_while_suspicious_samples_use_up_the_budget(rate
 def test_drawn_suspicious_samples_travel_with_the_same_probability_however_short_the_budget_is() -> None:
     clock = Clock()
     router, _ = router_for(clock, 1000, max_samples_per_s=60, burst_s=1, audit_share=0.02)
-    drawn, complete = 0, 0
+    drawn, certain = 0, 0
     for seed in range(200):
         clock.now += 1.0
         routing = route(router, uniform(1000, seed) * 0.05, np.ones(1000))
         drawn += int(np.count_nonzero(routing.drawn))
-        complete += routing.is_complete
+        certain += int(np.count_nonzero(routing.certain))
     assert drawn == pytest.approx(0.02 * 200_000, rel=0.05)
-    assert not complete
+    assert not certain
 
 
-def test_audits_repeat_with_the_seed_and_differ_between_sources() -> None:
+def test_whether_a_sample_is_certain_to_travel_does_not_depend_on_its_own_draw() -> None:
+    """The bucket holds 8 samples and keeps a little more than 4 for audits, which drawn samples may use."""
+    for suspicious, is_certain in ((3, True), (4, False)):
+        certain, drawn = set(), 0
+        for seed in range(40):
+            router, _ = router_for(Clock(), 0.001, max_samples_per_s=8, burst_s=1, audit_share=0.3, seed=seed)
+            routing = route(router, np.full(suspicious, 0.01), np.ones(suspicious))
+            assert routing.certain is not None
+            certain |= set(routing.certain.tolist())
+            drawn += int(np.count_nonzero(routing.drawn))
+        assert certain == {is_certain}
+        assert drawn > 20
+
+
+def test_audits_repeat_with_the_seed_alone_and_differ_between_sources() -> None:
     p_values = np.full(2000, 0.5)
 
-    def audits(source: str, seed: int) -> list[int]:
+    def audits(source: str, seed: int | None) -> list[int]:
         settings = RouterSettings(seed=seed)
         router = Router(settings, source, RateMeter(1.0), UploadBudget(settings))
         return np.flatnonzero(route(router, p_values, np.ones(2000)).codes == AUDIT).tolist()
@@ -117,6 +131,7 @@ def test_audits_repeat_with_the_seed_and_differ_between_sources() -> None:
     assert audits("a", 1) == audits("a", 1)
     assert audits("a", 1) != audits("b", 1)
     assert audits("a", 1) != audits("a", 2)
+    assert audits("a", None) != audits("a", None), "a start must not repeat the draws of the one before"
 
 
 def test_false_alarms_per_day_sets_the_alarm_level() -> None:
