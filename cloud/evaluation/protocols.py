@@ -233,11 +233,7 @@ def _key(name: str) -> str:
 
 
 def rows_and_labels(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-<<<<<<< HEAD
     """Return the rows and labels of a table. Raises DataError for a file that cannot be used."""
-=======
-    """Return the rows (n, features) and labels (n,) of a table; raises DataError if it is unusable."""
->>>>>>> 97c50643 (Measure false alarms under drift, and follow normal scores within limits)
     arrays = _arrays(path, ("X", "y"))
     rows = _as_rows(path, "X", arrays["X"])
     return rows, _as_labels(path, "y", arrays["y"], len(rows))
