@@ -17,6 +17,7 @@ def add_commands(tree: CommandTree) -> None:
     tree.root.command(
         epilog="Examples:  vedette retrain press --config cloud.toml  |  "
         "vedette retrain press --config cloud.toml --days 90 --publish  |  "
+        "vedette retrain press --config cloud.toml --calibrate-only  |  "
         "vedette retrain press --config cloud.toml --publish --trial trial=5% --json result.json"
     )(retrain)
 
@@ -31,6 +32,10 @@ def retrain(
     effort: Annotated[
         float | None, typer.Option(min=0.001, max=1, help="Share of the training steps. Default: as the running one.")
     ] = None,
+    calibrate_only: Annotated[
+        bool,
+        typer.Option("--calibrate-only", help="Keep all networks; calibrate the fusion with labelled false alarms."),
+    ] = False,
     publish: Annotated[
         bool, typer.Option("--publish", help="Add the candidate to the registry, unless it is worse: exit code 17.")
     ] = False,
@@ -73,7 +78,9 @@ def retrain(
         stages = planned if trial or waves else ()
         migrate_existing(settings.store, start_wait_s(config))
         key = trusted_key_for_command(settings)
-        request = RetrainRequest(name, settings, key, days, target, signing_key, effort, publish, stages)
+        request = RetrainRequest(
+            name, settings, key, days, target, signing_key, effort, publish, calibrate_only, stages
+        )
         with shown_progress() as progress:
             result = run(request, progress)
         _show(result)
@@ -87,11 +94,18 @@ def _show(result: dict[str, Any]) -> None:
     """Print the comparison in words."""
     counts, figures = result["samples"], result["comparison"]
     normals = counts["judged_normal"] + counts["audits"]
+    done = (
+        f"learned from {normals} samples judged normal, {counts['false_alarms']} labelled false alarms and "
+        f"{counts['real'] + counts['missed']} labelled defects"
+    )
+    if (facts := result["recalibration"]) is not None:
+        done = (
+            f"calibrated with {facts['false_alarms']} labelled false alarms of about {facts['stream_normals']:,} "
+            f"normal samples as {facts['added_scores']} more scores"
+        )
     typer.echo(
-        f"{result['bundle_id']}: learned from {normals} samples judged normal, {counts['false_alarms']} labelled false "
-        f"alarms and {counts['real'] + counts['missed']} labelled defects, and compared with "
-        f"{result['running_bundle_id']} on {counts['frozen']} frozen samples, {counts['frozen_labelled']} of them "
-        "labelled."
+        f"{result['bundle_id']}: {done}, and compared with {result['running_bundle_id']} on {counts['frozen']} frozen "
+        f"samples, {counts['frozen_labelled']} of them labelled."
     )
     for sentence in figures["sentences"]:
         typer.echo(f"- {sentence}")

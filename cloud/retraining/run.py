@@ -16,6 +16,7 @@ from cloud.jobs.publishing import release
 from cloud.jobs.signing import usable_key
 from cloud.retraining.figures import Conclusion, FrozenFigures, frozen_figures
 from cloud.retraining.judging import compare_on
+from cloud.retraining.recalibrate import recalibrated, stream_normals
 from cloud.retraining.stored import StoredParts, collect_normals, labelled_samples, stored_parts
 from cloud.rollouts.stages import Stage
 from cloud.serving.analysis import load_analysis
@@ -28,7 +29,7 @@ from cloud.training.progress import StageProgress
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
 from shared.bundle import Bundle, Manifest
-from shared.errors import BundleError
+from shared.errors import BundleError, DataError
 
 ACTOR = "vedette retrain"
 
@@ -38,7 +39,8 @@ class RetrainRequest:
     """Request of a retraining.
 
     `days`: age of the oldest verdict. `effort`: share of the training steps; None: as before.
-    `publish`: add the candidate to the registry; `stages` of a rollout to begin, empty: none.
+    `publish`: add the candidate to the registry; `stages` of a rollout to begin, empty: none. `calibrate_only`: keep
+    all networks, and calibrate the fusion again.
     """
 
     name: str
@@ -49,6 +51,7 @@ class RetrainRequest:
     signing_key: Path | None = None
     effort: float | None = None
     publish: bool = False
+    calibrate_only: bool = False
     stages: Sequence[Stage] = ()
 
 
@@ -75,7 +78,10 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
         running, data = gathered.running, gathered.data
         settings = settings_of(running.manifest, request.effort, gathered.version)
         parent, labelled = running.manifest.bundle_id, gathered.labelled
-        candidate = train_bundle(data.training, settings, gathered.key, progress, parent=parent, labelled=labelled)
+        if request.calibrate_only:
+            candidate = _recalibrate(request, gathered, settings, progress)
+        else:
+            candidate = train_bundle(data.training, settings, gathered.key, progress, parent=parent, labelled=labelled)
     candidate.save(request.output)
     figures = asyncio.run(_compare(request, gathered, candidate, progress))
     outcome = asyncio.run(_publish(request, candidate, figures)) if request.publish else ""
@@ -85,11 +91,28 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
         "bundle_id": candidate.manifest.bundle_id,
         "running_bundle_id": running.manifest.bundle_id,
         "samples": _counts(gathered.parts),
-        "weights": candidate.manifest.training["weights"],
+        "weights": candidate.manifest.training.get("weights", {}),
+        "recalibration": candidate.manifest.training.get("recalibration") if request.calibrate_only else None,
         "comparison": figures.model_dump(mode="json"),
         "published": outcome,
         "next_command": _next(request, candidate, outcome),
     }
+
+
+def _recalibrate(
+    request: RetrainRequest, gathered: _Gathered, settings: TrainingSettings, progress: StageProgress
+) -> Bundle:
+    """Return the running bundle with labelled false alarms in its fused calibration."""
+    alarms = gathered.labelled.false_alarms
+    if not alarms:
+        raise DataError(
+            f"No stored sample of {request.name!r} is labelled as a false alarm: decide items in the review of the "
+            "console, then run this command again."
+        )
+    progress("recalibrating", 0.0)
+    normals = stream_normals(gathered.parts.learned, settings.judgement.audit_share)
+    device = request.settings.analysis.device
+    return recalibrated(gathered.running, alarms, normals, settings=settings, signing_key=gathered.key, device=device)
 
 
 def settings_of(manifest: Manifest, effort: float | None, version: int) -> TrainingSettings:

@@ -25,7 +25,7 @@ from cloud.store.rollouts import newest_rollout
 from cloud.store.sqlite.store import DATABASE_FILE
 from cloud.training import TrainingSettings, train_bundle
 from cloud.training.data import TableData
-from shared.bundle import Bundle
+from shared.bundle import FUSION_FILE, Bundle
 from shared.cli import build
 from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening
@@ -148,6 +148,15 @@ def test_labels_are_learned_and_the_candidate_is_compared_on_samples_it_never_sa
             await press.send(store, defects(random, 40), 2000, Label.REAL)
 
     asyncio.run(label())
+    _, result = press.call("--calibrate-only", "--publish")
+    assert result["exit_code"] == 17, "the defects score lower than these false alarms, so it is not published"
+    facts, figures = result["judgement"]["recalibration"], result["judgement"]["comparison"]
+    assert facts["added_scores"] > 0
+    assert figures["candidate"]["dismissed"]["hits"] < figures["running"]["dismissed"]["hits"]
+    assert figures["candidate"]["auroc"] == pytest.approx(figures["running"]["auroc"], abs=0.05), "the order stays"
+    recalibrated = Bundle.open(press.folder / "new.vedette", [press.key.public_key()])
+    before = press.bundle.manifest.files
+    assert {name for name, entry in recalibrated.manifest.files.items() if entry != before[name]} == {FUSION_FILE}
     outcome, result = press.call("--publish", "--trial", "trial=press-8", "--waves", "100")
     assert outcome.exit_code == 0, outcome.output
     frozen = {kind: sum(is_frozen(sample_id(kind + n), by_time=False) for n in range(60)) for kind in (1000,)}
