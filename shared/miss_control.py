@@ -25,7 +25,7 @@ THRESHOLDS: Values = 0.25 * 10.0 ** (-np.arange(81) / 20.0)
 """(thresholds,) p-values from 0.25 down to 2.5e-5, each 0.89 times the one before."""
 CELLS = len(THRESHOLDS) + 1
 MOST_LIMIT = 0.5
-WINDOW_MISSES = 200  # that a window may have at the limit: more find a closer threshold, fewer see a rise sooner
+WINDOW_MISSES = 500  # that a window may have at the limit: more find a closer threshold, fewer see a rise sooner
 _NORMAL, _ANOMALOUS = range(2)
 _LARGEST_PART = 0.5
 _CURVE = 4.0 * (math.log(2.0) - 0.5)  # log(1 - y) >= -y - _CURVE * y * y for y in [0, 0.5]

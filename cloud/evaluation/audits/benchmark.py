@@ -46,6 +46,7 @@ def run_audit_benchmark(options: AuditBenchmarkOptions, progress: StageProgress)
         upload[name] = {
             "populations": len(of_kind),
             "oracle_median": float(np.median(chosen.oracle)),
+            "limits": np.unique(chosen.limits).tolist(),
             "by_audits": simulate(chosen, random),
         }
     return {

@@ -6,7 +6,7 @@ from typing import Any
 from cloud.evaluation.audits.benchmark import AIMED_RATIO, DRAWN, REQUIRED_RATIO, TABLES
 from cloud.evaluation.audits.coverage import LOOKS, PATTERNS
 from cloud.evaluation.audits.populations import CLOUD_FALSE_ALARMS
-from cloud.evaluation.audits.upload import AUDIT_SHARE, FIRST_P_VALUE, LIMITS
+from cloud.evaluation.audits.upload import AUDIT_SHARE, CHECKPOINTS, FIRST_P_VALUE, MAX_ORACLE, MIN_ORACLE
 from shared.terminal import new_console, print_table
 
 _KINDS = {
@@ -43,26 +43,30 @@ def audit_page(result: Mapping[str, Any]) -> str:
     for name, by_look in result["width"].items():
         cells = (f"{by_look[str(look)]:.2f}" if str(look) in by_look else "" for look in LOOKS)
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    limits = ", ".join(f"{100 * limit:g}" for limit in LIMITS)
     lines += [
         "",
         "## Upload that `max_miss_rate` asks for",
-        f"Each deployment has a limit of {limits} %, {100 * AUDIT_SHARE:g} % audits, and forwards p-values up to "
-        f"{FIRST_P_VALUE:g} until its audits suffice. The oracle knows the least threshold that holds the limit. The "
-        f"cloud calls {100 * CLOUD_FALSE_ALARMS:g} % of normal samples anomalous. Ratios are those of forwarded "
-        "samples, among deployments with a threshold; the last column counts audits, too. Required: "
-        f"{REQUIRED_RATIO:g} times the upload of the oracle; aim {AIMED_RATIO:g}.",
+        f"Each deployment has a limit, {100 * AUDIT_SHARE:g} % audits, and forwards p-values up to {FIRST_P_VALUE:g} "
+        "until its audits suffice. The oracle knows the least threshold that holds the limit. Only limits are "
+        f"simulated for which the oracle forwards {100 * MIN_ORACLE:g} to {100 * MAX_ORACLE:g} % of the samples. The "
+        f"miss rate at a threshold is constant. The cloud calls {100 * CLOUD_FALSE_ALARMS:g} % of normal samples "
+        "anomalous. *Limit held at all times* is a share of the deployments that have had a threshold; 95 % are "
+        "promised among all. Ratios are those of forwarded samples, among deployments with a threshold; the last "
+        f"column counts audits, too. Required: {REQUIRED_RATIO:g} times the upload of the oracle in the median; aim "
+        f"{AIMED_RATIO:g}.",
     ]
     for kind, of_kind in result["upload"].items():
-        lines += _upload_lines(kind, of_kind)
+        lines += _upload_lines(kind, of_kind, result["requirements"])
     return "\n".join([*lines, ""])
 
 
-def _upload_lines(kind: str, of_kind: Mapping[str, Any]) -> list[str]:
+def _upload_lines(kind: str, of_kind: Mapping[str, Any], requirements: Mapping[str, Any]) -> list[str]:
+    limits = ", ".join(f"{100 * limit:g}" for limit in of_kind["limits"])
+    reached = [_reached(ratio, requirements[f"{kind}_audits_for_{ratio}"]) for ratio in (REQUIRED_RATIO, AIMED_RATIO)]
     lines = [
         "",
         f"**{_KINDS[kind][0].upper()}{_KINDS[kind][1:]}** ({of_kind['populations']}; the oracle forwards "
-        f"{100 * of_kind['oracle_median']:.1f} % in the median)",
+        f"{100 * of_kind['oracle_median']:.1f} % in the median; limits of {limits} %). {' '.join(reached)}",
         "",
         "| audits | limit held at all times | no threshold yet | ratio, median | 9 in 10 | of all uploads | "
         "within 1.5 | within 1.2 | with audits, median |",
@@ -72,7 +76,7 @@ def _upload_lines(kind: str, of_kind: Mapping[str, Any]) -> list[str]:
         ratios = ("upload_ratio_median", "upload_ratio_p90", "upload_ratio_of_totals")
         cells = [
             f"{int(audits):,}",
-            f"{100 * found['holds_at_all_times']:.1f} %",
+            _percent(found["holds_at_all_times"]),
             f"{100 * found['without_a_threshold']:.0f} %",
             *(_ratio(found[name]) for name in ratios),
             *(f"{100 * found[name]:.0f} %" for name in ("within_1_5", "within_1_2")),
@@ -80,6 +84,13 @@ def _upload_lines(kind: str, of_kind: Mapping[str, Any]) -> list[str]:
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return lines
+
+
+def _reached(ratio: float, audits: int | None) -> str:
+    """Return from how many audits on the median ratio is met, in a sentence."""
+    if audits is None:
+        return f"A ratio of {ratio:g} is not met with {max(CHECKPOINTS):,} audits."
+    return f"A ratio of {ratio:g} is met from {audits:,} audits on, and not before."
 
 
 def show_audits(result: Mapping[str, Any]) -> None:
@@ -92,7 +103,7 @@ def show_audits(result: Mapping[str, Any]) -> None:
         rows = [
             [
                 f"{int(audits):,}",
-                f"{100 * found['holds_at_all_times']:.1f} %",
+                _percent(found["holds_at_all_times"]),
                 f"{100 * found['without_a_threshold']:.0f} %",
                 _ratio(found["upload_ratio_median"]),
                 _ratio(found["upload_ratio_p90"]),
@@ -100,6 +111,10 @@ def show_audits(result: Mapping[str, Any]) -> None:
             for audits, found in of_kind["by_audits"].items()
         ]
         print_table(console, _KINDS[kind], header, rows, left=())
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def _ratio(value: float | None) -> str:

@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 from cloud.evaluation.audits.populations import Population
 from shared.errors import DataError
-from shared.miss_control import CELLS, MissCounts, cells_of, seen_part, thresholds_that_hold
+from shared.miss_control import CELLS, MissCounts, cells_of, seen_part, thresholds_that_hold, window_audits
 
 AUDIT_SHARE = 0.01
 FIRST_P_VALUE = 0.05  # in force until the audits suffice: the default of forward_p_value
-CHECKPOINTS = (3000, 10_000, 30_000, 100_000, 300_000, 1_000_000)
+CHECKPOINTS = (3000, 10_000, 30_000, 100_000, 300_000)
 LIMITS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05)
 MIN_ORACLE, MAX_ORACLE = 0.005, 0.2
 _LEAST_SAMPLES, _STEPS_PER_DECADE = 20_000, 24
+_LARGEST_STEP = round(window_audits(max(LIMITS)) / AUDIT_SHARE)  # a longer one would miss the ends of windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +60,14 @@ def deployments(populations: Sequence[Population], runs: int, random: np.random.
 def simulate(of: Deployments, random: np.random.Generator) -> dict[str, Any]:
     """Return shares of violations and ratios of uploads at each of CHECKPOINTS, in audits.
 
-    Verdicts arrive in steps, 24 for each tenfold number of samples; after each the threshold is chosen again.
+    Verdicts arrive in steps, 24 for each tenfold number of samples; after each the threshold is chosen again, and the
+    recent evidence restarts where a window has ended.
     """
     runs = len(of.limits)
-    counts = MissCounts(*(np.zeros((runs, CELLS, 2)) for _ in range(3)))
+    counts, newer, older = (_no_counts(runs) for _ in range(3))
+    windows = np.array([window_audits(limit) for limit in of.limits.tolist()])
     chosen = np.zeros(runs, np.intp)
-    violated = np.zeros(runs, bool)
+    violated, known = np.zeros((2, runs), bool)
     first_cell = int(cells_of(FIRST_P_VALUE))
     shares = of.cells.reshape(runs, -1) / of.cells.sum(axis=(1, 2))[:, None]
     part, samples, result = seen_part(AUDIT_SHARE), 0, {}
@@ -77,20 +80,36 @@ def simulate(of: Deployments, random: np.random.Generator) -> dict[str, Any]:
         forwarded = np.where(stays, 0, drawn)
         counts.parts[...] += part * forwarded
         counts.squares[...] += part * part * forwarded
-        chosen = thresholds_that_hold(counts, of.limits)
+        recent = MissCounts(*(now - then for now, then in zip(_arrays(counts), _arrays(older), strict=True)))
+        chosen = np.minimum(thresholds_that_hold(counts, of.limits), thresholds_that_hold(recent, of.limits))
+        ended = (counts.audits - newer.audits).sum(axis=(1, 2)) >= windows
+        for now, new, old in zip(_arrays(counts), _arrays(newer), _arrays(older), strict=True):
+            old[ended], new[ended] = new[ended], now[ended]
+        known |= chosen > 0
         place = np.maximum(chosen - 1, 0)[:, None]
         violated |= (chosen > 0) & (np.take_along_axis(of.rates, place, axis=1)[:, 0] > of.limits)
         if checkpoint:
             uploads = np.take_along_axis(of.uploads, place, axis=1)[:, 0]
-            result[str(checkpoint)] = _figures(of, chosen > 0, uploads, violated)
+            result[str(checkpoint)] = _figures(of, chosen > 0, uploads, violated[known])
     return result
+
+
+def _no_counts(runs: int) -> MissCounts:
+    return MissCounts(*(np.zeros((runs, CELLS, 2)) for _ in range(3)))
+
+
+def _arrays(counts: MissCounts) -> tuple[NDArray[np.float64], ...]:
+    return counts.audits, counts.parts, counts.squares
 
 
 def _steps() -> list[tuple[int, int]]:
     """Return the numbers of samples at each step, with the checkpoint that it is, or 0."""
     most = max(CHECKPOINTS) / AUDIT_SHARE
     count = int(np.log10(most / _LEAST_SAMPLES) * _STEPS_PER_DECADE)
-    steps = dict.fromkeys(np.geomspace(_LEAST_SAMPLES, most, count).astype(int).tolist(), 0)
+    spaced = np.geomspace(_LEAST_SAMPLES, most, count).astype(int)
+    even = np.arange(_LARGEST_STEP, most, _LARGEST_STEP).astype(int)
+    spaced = spaced[np.diff(spaced, prepend=0) <= _LARGEST_STEP]
+    steps = dict.fromkeys([*spaced.tolist(), *even[even > spaced[-1]].tolist()], 0)
     steps |= {round(checkpoint / AUDIT_SHARE): checkpoint for checkpoint in CHECKPOINTS}
     return sorted(steps.items())
 
@@ -98,11 +117,12 @@ def _steps() -> list[tuple[int, int]]:
 def _figures(
     of: Deployments, known: NDArray[np.bool_], uploads: NDArray[np.float64], violated: NDArray[np.bool_]
 ) -> dict[str, float | None]:
+    """Return the figures of one checkpoint; `violated` (n,) is that of the deployments that have had a threshold."""
     ratios = uploads[known] / of.oracle[known]
     with_audits = (uploads[known] + AUDIT_SHARE * (1 - uploads[known])) / of.oracle[known]
     quantiles = np.quantile(ratios, (0.5, 0.9)).tolist() if known.any() else [None, None]
     return {
-        "holds_at_all_times": float(1 - violated.mean()),
+        "holds_at_all_times": float(1 - violated.mean()) if len(violated) else None,
         "without_a_threshold": float(1 - known.mean()),
         "upload_ratio_median": quantiles[0],
         "upload_ratio_p90": quantiles[1],
