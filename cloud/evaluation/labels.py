@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cloud.evaluation.protocols import is_table, rows_and_labels, series_split
 from cloud.metrics import separation
-from cloud.modalities import cloud_modality
+from cloud.modalities import cloud_modality, table_modality
 from cloud.serving.analysis import FUSED, Analysis
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.labelled import LabelledSamples
@@ -47,7 +47,7 @@ Figures = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Stream:
+class LabelledStream:
     """Normal samples (n, ...) to train on and to hold out, and both halves of the stream with labels."""
 
     spec: InputSpec
@@ -60,7 +60,7 @@ class Stream:
     judged_labels: NDArray[np.bool_]
 
 
-def table_stream(path: Path, seed: int) -> Stream:
+def table_stream(path: Path, seed: int) -> LabelledStream:
     """Return the stream of a table."""
     rows, labels = rows_and_labels(path)
     random = np.random.default_rng(seed)
@@ -73,9 +73,9 @@ def table_stream(path: Path, seed: int) -> Stream:
     asked = np.concatenate([later[:middle], anomalous[:count]])
     judged = np.concatenate([later[middle:], anomalous[count : count + MAX_ANOMALIES]])
     spec = InputSpec(channels=tuple(f"x{index + 1}" for index in range(rows.shape[1])))
-    return Stream(
+    return LabelledStream(
         spec,
-        Modality.TABULAR,
+        table_modality(has_times=False),
         rows[first[held_out:]],
         rows[first[:held_out]],
         rows[asked],
@@ -85,7 +85,7 @@ def table_stream(path: Path, seed: int) -> Stream:
     )
 
 
-def series_stream(path: Path) -> Stream:
+def series_stream(path: Path) -> LabelledStream:
     """Return the stream of a series, as windows one after the other."""
     data = series_split(path)
     train = cut_windows(data.train, WINDOW, max(1, len(data.train) // MAX_NORMAL))
@@ -98,9 +98,9 @@ def series_stream(path: Path) -> Stream:
     )
     held_out, middle = round((1 - HELD_OUT_SHARE) * len(train)), len(test) // 2
     # Windows that overlap the boundary are in neither part.
-    return Stream(
+    return LabelledStream(
         spec,
-        Modality.SERIES,
+        table_modality(has_times=True),
         train[: max(1, held_out - WINDOW)],
         train[held_out:],
         test[:middle],
@@ -110,7 +110,7 @@ def series_stream(path: Path) -> Stream:
     )
 
 
-def measure_labels(stream: Stream, seed: int, effort: float) -> tuple[Figures, dict[str, Any]]:
+def measure_labels(stream: LabelledStream, seed: int, effort: float) -> tuple[Figures, dict[str, Any]]:
     """Return figures by number of labels and of the baselines, and facts. Raises DataError without judged anomalies."""
     if not stream.judged_labels.any() or stream.judged_labels.all():
         raise DataError("The second half of the stream has one kind of samples only.")
@@ -154,7 +154,7 @@ def has_enough(path: Path) -> bool:
     return int((~labels).sum()) >= MIN_NORMAL and int(labels.sum()) >= MIN_ANOMALIES
 
 
-def _fitted(stream: Stream, labelled: LabelledSamples, seed: int, effort: float) -> Analysis:
+def _fitted(stream: LabelledStream, labelled: LabelledSamples, seed: int, effort: float) -> Analysis:
     """Return an analysis whose normal data holds the labelled false alarms, split as other normal samples are."""
     random = np.random.default_rng([seed, 1])
     alarms = np.reshape(np.array(labelled.false_alarms), (-1, *stream.train.shape[1:]))

@@ -20,6 +20,7 @@ from cloud.evaluation.methods import BASELINE_WINDOW, row_blocks, training_table
 from cloud.evaluation.scoring import BundleScorer
 from cloud.methods.fusion import Fusion
 from cloud.serving.analysis import FUSED
+from cloud.training.modalities import training_modality
 from cloud.training.samples.windows import cut_windows
 from cloud.training.settings import TrainingSettings
 from cloud.training.train import train_bundle
@@ -28,7 +29,6 @@ from shared.calibration import MIN_CALIBRATION_SIZE, Calibration
 from shared.calibration_modes import CalibrationByMode
 from shared.errors import DataError
 from shared.files import write_durably
-from shared.modality import Modality
 
 EDGE = "edge"
 PROTOCOL = 1  # number of the form of streams and files
@@ -76,7 +76,7 @@ def _score(stream: OrderedData, origin: str, settings: TrainingSettings) -> Stre
     bundle = train_bundle(training_table(stream.modality, origin, stream.train), settings, Ed25519PrivateKey.generate())
     samples, labels, normal = stream.rows, stream.labels, stream.train
     blocks = row_blocks(samples)
-    if stream.modality is Modality.SERIES:
+    if training_modality(stream.modality).has_time:
         length, stride = bundle.manifest.input.window_length, max(bundle.manifest.input.window_stride, 1)
         samples, labels = _windows(stream.rows, stream.labels, length, stride)
         normal = cut_windows(stream.train, length, stride)
@@ -93,7 +93,7 @@ def _score(stream: OrderedData, origin: str, settings: TrainingSettings) -> Stre
 def _score_baselines(stream: OrderedData, settings: TrainingSettings) -> StreamScores:
     """Return the scores of the baselines, on windows of BASELINE_WINDOW points for a series."""
     samples, labels, normal = stream.rows, stream.labels, stream.train
-    if stream.modality is Modality.SERIES:
+    if training_modality(stream.modality).has_time:
         samples, labels = _windows(stream.rows, stream.labels, BASELINE_WINDOW, BASELINE_WINDOW)
         normal = cut_windows(stream.train, BASELINE_WINDOW, BASELINE_WINDOW)
     if len(normal) < 2 * MIN_CALIBRATION_SIZE:

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.repeats.streams import RECORDED, REPEATED, Stream, streams
+from cloud.evaluation.repeats.streams import RECORDED, REPEATED, RecurringStream, streams
+from cloud.modalities import table_modality
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.progress import StageProgress
 from shared.child_process import JsonLinesProcess
 from shared.errors import NoAnswerError, VedetteError
-from shared.modality import Modality
 from shared.samples import Verdict
 from shared.signing_keys import new_signing_key, public_pem
 
@@ -58,7 +58,7 @@ def run_repeats_benchmark(options: RepeatsBenchmarkOptions, progress: StageProgr
     }
 
 
-def measure(stream: Stream, effort: float, progress: StageProgress) -> dict[str, Any]:
+def measure(stream: RecurringStream, effort: float, progress: StageProgress) -> dict[str, Any]:
     """Train a bundle, judge all rows, and route them without and with the memory."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -66,7 +66,7 @@ def measure(stream: Stream, effort: float, progress: StageProgress) -> dict[str,
         (folder / "public.pem").write_bytes(public_pem(key.public_key()))
         np.savez(folder / "train.npz", X=stream.train)
         settings = TrainingSettings().changed({"name": "repeats", "effort": effort})
-        data = load_training_data(folder / "train.npz", Modality.TABULAR, settings.data)
+        data = load_training_data(folder / "train.npz", table_modality(has_times=False), settings.data)
         bundle = train_bundle(data, settings, key, lambda stage, share: progress(f"{stream.name}: {stage}", share))
         bundle.save(folder / "bundle.vedette")
         p_values = _p_values(Analysis.load(bundle, "cpu"), stream.rows)
@@ -85,7 +85,10 @@ def measure(stream: Stream, effort: float, progress: StageProgress) -> dict[str,
 
 
 def figures(
-    stream: Stream, anomalous: NDArray[np.bool_], without: dict[str, list[int]], with_memory: dict[str, list[int]]
+    stream: RecurringStream,
+    anomalous: NDArray[np.bool_],
+    without: dict[str, list[int]],
+    with_memory: dict[str, list[int]],
 ) -> dict[str, Any]:
     """Return the figures of a stream, given the service's decisions (m,) and the routed rows of both runs.
 

@@ -19,7 +19,7 @@ NOISE = 0.1  # of a feature's deviation among normal rows
 
 
 @dataclass(frozen=True)
-class Stream:
+class RecurringStream:
     """Rows of one source.
 
     `train`: normal rows (n, features). `rows`: (m, features) in the order of time. `incidents`: (m,) number of the
@@ -33,7 +33,7 @@ class Stream:
     incidents: NDArray[np.intp]
 
 
-def streams(folder: Path, wanted: Sequence[str] = ()) -> Iterator[Stream]:
+def streams(folder: Path, wanted: Sequence[str] = ()) -> Iterator[RecurringStream]:
     """Yield the streams of a data folder; raises DataError if it has none."""
     is_empty = True
     for kind, benchmark in ((RECORDED, "series"), (REPEATED, "adbench")):
@@ -52,7 +52,7 @@ def streams(folder: Path, wanted: Sequence[str] = ()) -> Iterator[Stream]:
         raise DataError(f"{folder}: no series with labels and no table of {MIN_TABLE_ROWS:,} rows. Give --data.")
 
 
-def recorded(name: str, path: Path) -> Stream | None:
+def recorded(name: str, path: Path) -> RecurringStream | None:
     """Return the readings of a series file in their order; each run of labels is an incident."""
     with np.load(path, allow_pickle=False) as file:
         if not {"train", "test", "label"} <= set(file.files):
@@ -60,10 +60,10 @@ def recorded(name: str, path: Path) -> Stream | None:
         train, rows, labels = file["train"].astype(float), file["test"].astype(float), file["label"].astype(bool)
     step = max(1, len(train) // MAX_TRAINING_ROWS)
     begins = np.diff(np.r_[0, labels.astype(int)]) == 1
-    return Stream(name, RECORDED, train[::step], rows, np.where(labels, np.cumsum(begins), 0))
+    return RecurringStream(name, RECORDED, train[::step], rows, np.where(labels, np.cumsum(begins), 0))
 
 
-def repeated(name: str, path: Path) -> Stream | None:
+def repeated(name: str, path: Path) -> RecurringStream | None:
     """Return normal rows with DEFECTS anomalies, each RECURRENCES times in bursts, with noise; None if unsuitable."""
     with np.load(path, allow_pickle=False) as file:
         values, labels = file["X"].astype(float), file["y"].astype(bool)
@@ -85,4 +85,4 @@ def repeated(name: str, path: Path) -> Stream | None:
         start = place
     rows.append(values[rest[start:]])
     incidents.append(np.zeros(len(rest) - start, np.intp))
-    return Stream(name, REPEATED, values[train], np.concatenate(rows), np.concatenate(incidents))
+    return RecurringStream(name, REPEATED, values[train], np.concatenate(rows), np.concatenate(incidents))

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from cloud.evaluation.repeats.benchmark import figures
-from cloud.evaluation.repeats.streams import BURST, DEFECTS, RECURRENCES, Stream, streams
+from cloud.evaluation.repeats.streams import BURST, DEFECTS, RECURRENCES, RecurringStream, streams
 
 
 def test_a_copy_is_found_if_the_service_called_its_row_anomalous() -> None:
     incidents = np.array([0, 0, 1, 1, 1, 0, 2, 2, 0, 0])
-    stream = Stream("s", "recorded", np.zeros((1, 1)), np.zeros((10, 1)), incidents)
+    stream = RecurringStream("s", "recorded", np.zeros((1, 1)), np.zeros((10, 1)), incidents)
     anomalous = incidents > 0
     anomalous[7] = False
     without = {"sent": [0, 2, 3, 4, 6, 7, 9], "audits": [9], "held": [], "copied": [], "accepted": []}
