@@ -1,7 +1,6 @@
 """Numbers of near copies that stayed on the device, by the sample that they are copies of, for the service."""
 
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from shared.status import NearCopies
 
@@ -13,23 +12,15 @@ class CopyCounts:
 
     def __init__(self) -> None:
         self._copies: dict[bytes, NearCopies] = {}
-        self._judged: set[bytes] = set()
         self._reported: dict[bytes, int] = {}
 
-    def add(self, sample_id: bytes, count: int, *, is_judged: bool, now_s: float | None = None) -> None:
-        """Count copies of a sample; they are reported once it is judged."""
+    def add(self, sample_id: bytes, now_s: float) -> None:
+        """Count a copy of a judged sample."""
         before = self._copies.pop(sample_id, None)
-        at_s = time.time() if now_s is None else now_s
-        total = count + (before.copies if before is not None else 0)
-        self._copies[sample_id] = NearCopies(sample_id=sample_id, copies=total, last_at_s=at_s)
-        if is_judged:
-            self._judged.add(sample_id)
+        total = 1 + (before.copies if before is not None else 0)
+        self._copies[sample_id] = NearCopies(sample_id=sample_id, copies=total, last_at_s=now_s)
         while len(self._copies) > MAX_COUNTED:
             self._forget(next(iter(self._copies)))
-
-    def judged(self, sample_ids: Iterable[bytes]) -> None:
-        """Note that the service has stored verdicts on these samples."""
-        self._judged.update(sample_id for sample_id in sample_ids if sample_id in self._copies)
 
     def to_report(self) -> list[NearCopies]:
         """Return the totals that have changed since they were last confirmed, the longest unchanged first."""
@@ -43,13 +34,11 @@ class CopyCounts:
         """Go on from the totals of an earlier run; all of them are reported again."""
         for item in totals:
             self._copies[item.sample_id] = item
-            self._judged.add(item.sample_id)
 
     def totals(self) -> list[NearCopies]:
-        """Return all totals of judged samples."""
-        return [item for sample_id, item in self._copies.items() if sample_id in self._judged]
+        """Return all totals."""
+        return list(self._copies.values())
 
     def _forget(self, sample_id: bytes) -> None:
         del self._copies[sample_id]
-        self._judged.discard(sample_id)
         self._reported.pop(sample_id, None)

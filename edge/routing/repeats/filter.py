@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edge.routing.packing import Packed
 from edge.routing.repeats.counts import CopyCounts
 from edge.routing.repeats.embedding import Embedded, embed
-from edge.routing.repeats.memory import P_VALUE_RATIO, Prototype, PrototypeKind, PrototypeMemory
+from edge.routing.repeats.memory import EVERY, Prototype, PrototypeKind, PrototypeMemory, SentSample
 from edge.routing.repeats.normals import NormalSample
 from edge.routing.repeats.snapshot import RepeatSnapshot, load_snapshot, save_snapshot
 from edge.screener import ScreenedBatch, Screener
@@ -27,8 +27,6 @@ from shared.modalities import sample_type
 from shared.samples import Verdict
 from shared.status import NearCopies, RepeatStatus
 
-MAX_LEADERS = 32  # samples of a batch that later ones of it may be near copies of
-
 log = EventLog("repeats")
 
 
@@ -38,16 +36,16 @@ class Marked:
 
     `cleared`: (kept,) bool, copies of cleared samples, which count as accepted. `stays`: (kept,) bool, other copies,
     which are suspicious and stay on the device unless they are drawn at random.
-    `places`: (s,) of the suspicious samples, `values` (s, dim) their embeddings, `prototypes` (s) what each is a copy
-    of, and `own` (s) the prototype that each becomes if it is sent and no copy.
+    `places`: (s,) of the suspicious samples, `p_values` (s,) and `values` (s, dim) their p-values and embeddings, and
+    `prototypes` (s) what each is a copy of.
     """
 
     cleared: NDArray[np.bool_]
     stays: NDArray[np.bool_]
     places: NDArray[np.intp]
+    p_values: NDArray[np.float64]
     values: NDArray[np.float32]
     prototypes: Sequence[Prototype | None]
-    own: Sequence[Prototype]
 
     def is_copy(self, place: int) -> bool:
         """Return whether a sample is sent only if it is drawn at random."""
@@ -114,10 +112,7 @@ class RepeatFilter:
             return None
 
     def settle(self, marked: Marked | None, packed: Packed) -> NDArray[np.bool_] | None:
-        """Remember what was sent of a marked batch; return the copies that stayed, (kept,) bool, None without a batch.
-
-        Copies of an earlier sample of the batch that was not sent itself are not among them.
-        """
+        """Remember what was sent of a marked batch; return the copies that stayed, (kept,) bool, None without a batch."""
         if marked is None:
             return None
         held = np.zeros(len(marked.stays), dtype=bool)
@@ -125,22 +120,21 @@ class RepeatFilter:
             memory, now_s = self._memory, self._clock()
             if memory is None:
                 return held
-            for place, prototype, own in zip(marked.places.tolist(), marked.prototypes, marked.own, strict=True):
+            for number, (place, prototype) in enumerate(zip(marked.places.tolist(), marked.prototypes, strict=True)):
                 sample_id = packed.sample_ids.get(place)
-                is_known = prototype is not None and bool(prototype.sample_id)
-                if sample_id is not None and not is_known:
-                    own.sample_id = sample_id.bytes
-                    memory.remember(own)
-                elif prototype is not None and is_known:
-                    prototype.used_at_s = now_s
+                if prototype is None:
                     if sample_id is not None:
-                        prototype.sent, prototype.in_turn = prototype.sent + 1, 0
-                        memory.note_copy(sample_id.bytes, prototype)
-                    elif marked.is_copy(place):
-                        prototype.in_turn += 1
-                        is_judged = prototype.kind is not PrototypeKind.WAITING
-                        self.counts.add(prototype.sample_id, 1, is_judged=is_judged, now_s=now_s)
-                        held[place] = True
+                        p_value = float(marked.p_values[number])
+                        memory.note_sent(SentSample(marked.values[number].copy(), p_value, now_s, sample_id.bytes))
+                elif sample_id is not None:
+                    prototype.used_at_s, prototype.in_turn = now_s, 0
+                    memory.note_copy(sample_id.bytes, prototype)
+                elif marked.is_copy(place):
+                    prototype.used_at_s, prototype.in_turn = now_s, prototype.in_turn + 1
+                    self.counts.add(prototype.sample_id, now_s)
+                    held[place] = True
+                else:  # the budget refused its turn, so the next copy is due
+                    prototype.in_turn = EVERY
             self._changed = True
             self._held += int(np.count_nonzero(held))
         return held
@@ -166,7 +160,6 @@ class RepeatFilter:
     def learn(self, verdicts: Sequence[Verdict]) -> None:
         """Turn sent samples into prototypes by the verdicts on them."""
         with self._lock:
-            self.counts.judged(verdict.sample_id.bytes for verdict in verdicts)
             if self._memory is not None:
                 self._memory.judge(verdicts, self._clock())
             self._changed = True
@@ -195,7 +188,7 @@ class RepeatFilter:
                 is_ready=is_ready,
                 cleared=kinds[PrototypeKind.CLEARED],
                 condemned=kinds[PrototypeKind.CONDEMNED],
-                waiting=kinds[PrototypeKind.WAITING],
+                waiting=self._memory.pending if self._memory is not None else 0,
                 held=self._held,
             )
 
@@ -226,32 +219,19 @@ class RepeatFilter:
         values: NDArray[np.float32],
         every_p_value: NDArray[np.float64],
     ) -> Marked:
-        """Find the copies of remembered samples, and of earlier samples of the same batch."""
+        """Find the copies of judged samples, and plan which of them are sent in turn."""
         now_s, p_values = self._clock(), every_p_value[places]
-        reach = memory.defect_reach(values)
         found = memory.match(values, p_values, now_s)
-        own = [
-            Prototype(value, p_value, now_s, reach=size, used_at_s=now_s)
-            for value, p_value, size in zip(values, p_values.tolist(), reach.tolist(), strict=True)
-        ]
-        turns: dict[int, tuple[int, int]] = {}  # samples sent, and copies held since, as planned for this batch
-        leaders: list[tuple[Prototype, NDArray[np.bool_]]] = []
+        turns: dict[int, int] = {}  # copies held since the last one was sent, as planned for this batch
         cleared, stays = np.zeros((2, len(every_p_value)), dtype=bool)
-        for number, place in enumerate(places.tolist()):
-            prototype = found[number]
+        for place, prototype in zip(places.tolist(), found, strict=True):
             if prototype is None:
-                prototype = next((leader for leader, near in leaders if near[number]), None)
-                found[number] = prototype
-            if prototype is None:
-                if len(leaders) < MAX_LEADERS:
-                    near = memory.normals.distances(values[number : number + 1], values)[0] <= reach[number]
-                    leaders.append((own[number], near & (p_values >= P_VALUE_RATIO * p_values[number])))
                 continue
             known = id(prototype) in turns
-            sent, in_turn = turns[id(prototype)] if known else (prototype.sent, prototype.in_turn)
-            if prototype.sends_next(sent, in_turn, 0.0 if known else now_s - prototype.used_at_s):
-                turns[id(prototype)] = sent + 1, 0
+            in_turn = turns[id(prototype)] if known else prototype.in_turn
+            if prototype.sends_next(in_turn, 0.0 if known else now_s - prototype.used_at_s):
+                turns[id(prototype)] = 0
             else:
-                turns[id(prototype)] = sent, in_turn + 1
+                turns[id(prototype)] = in_turn + 1
                 (cleared if prototype.kind is PrototypeKind.CLEARED else stays)[place] = True
-        return Marked(cleared, stays, places, values, found, own)
+        return Marked(cleared, stays, places, p_values, values, found)

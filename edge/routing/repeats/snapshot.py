@@ -37,10 +37,11 @@ class RepeatSnapshot:
 
     @classmethod
     def of(cls, bundle_id: str, memory: PrototypeMemory, counts: CopyCounts) -> Self:
-        """Return the snapshot of a memory; prototypes that wait for a verdict are left out."""
+        """Return the snapshot of a memory; samples without a verdict are left out."""
         normals = memory.normals
-        judged = tuple(item for item in memory if item.kind is not PrototypeKind.WAITING)
-        return cls(bundle_id, normals.blocks, normals.values.copy(), normals.seen, judged, tuple(counts.totals()))
+        return cls(
+            bundle_id, normals.blocks, normals.values.copy(), normals.seen, tuple(memory), tuple(counts.totals())
+        )
 
     def memory(self, expires_s: float, *, keeps_cleared: bool) -> PrototypeMemory:
         """Return the memory as it was; see `PrototypeMemory`."""
@@ -53,9 +54,7 @@ class RepeatSnapshot:
 
     def to_bytes(self) -> bytes:
         """Return the snapshot as an NPZ file."""
-        numbers = [
-            (item.p_value, item.since_s, item.kind, item.sent, item.in_turn, item.used_at_s) for item in self.prototypes
-        ]
+        numbers = [(item.p_value, item.since_s, item.kind, item.used_at_s, item.in_turn) for item in self.prototypes]
         return npz_bytes(
             {
                 "bundle_id": np.array(self.bundle_id),
@@ -63,7 +62,7 @@ class RepeatSnapshot:
                 "normals": self.normals,
                 "seen": np.array(self.seen, dtype=np.int64),
                 "values": np.array([item.value for item in self.prototypes], np.float32).reshape(-1, sum(self.blocks)),
-                "numbers": np.array(numbers, dtype=np.float64).reshape(-1, 6),
+                "numbers": np.array(numbers, dtype=np.float64).reshape(-1, 5),
                 "sample_ids": _ids([item.sample_id for item in self.prototypes]),
                 "counted_ids": _ids([item.sample_id for item in self.counts]),
                 "copies": np.array([(item.copies, item.last_at_s) for item in self.counts], np.float64).reshape(-1, 2),
@@ -82,8 +81,8 @@ class RepeatSnapshot:
         if not (np.isfinite(normals).all() and np.isfinite(values).all() and np.isfinite(arrays["numbers"]).all()):
             raise DataError("it holds numbers that are not finite")
         prototypes = tuple(
-            Prototype(value, p, since_s, bytes(key), PrototypeKind(int(kind)), 0.0, int(sent), int(in_turn), used_at_s)
-            for value, key, (p, since_s, kind, sent, in_turn, used_at_s) in zip(
+            Prototype(value, p, since_s, bytes(key), PrototypeKind(int(kind)), used_at_s, int(in_turn))
+            for value, key, (p, since_s, kind, used_at_s, in_turn) in zip(
                 values, arrays["sample_ids"], arrays["numbers"].tolist(), strict=True
             )
         )
