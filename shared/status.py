@@ -142,8 +142,8 @@ class RepeatStatus(StatusModel):
     """Memory of judged samples of one source.
 
     `is_on`: near copies may stay on the device. `is_ready`: enough accepted samples are known to compare with.
-    `cleared` and `condemned` are numbers of samples judged normal and anomalous, `waiting` of sent ones without a verdict,
-    `held` of copies since the agent's start.
+    `cleared` and `condemned` are numbers of samples judged normal and anomalous, `waiting` of sent ones without a
+    verdict, `held` of copies since the agent's start.
     """
 
     is_on: bool = False

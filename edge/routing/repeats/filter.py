@@ -112,7 +112,7 @@ class RepeatFilter:
             return None
 
     def settle(self, marked: Marked | None, packed: Packed) -> NDArray[np.bool_] | None:
-        """Remember what was sent of a marked batch; return the copies that stayed, (kept,) bool, None without a batch."""
+        """Remember what was sent of a marked batch; return the copies that stayed, (kept,) bool; None without marks."""
         if marked is None:
             return None
         held = np.zeros(len(marked.stays), dtype=bool)

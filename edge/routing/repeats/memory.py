@@ -1,4 +1,4 @@
-"""Bounded memory of prototypes: judged samples of one source and bundle; and of sent samples that have no verdict yet."""
+"""Bounded memory of the judged samples of one source and bundle, and of the sent ones without a verdict."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
