@@ -17,7 +17,7 @@ from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.repeats.filter import RepeatFilter
 from edge.routing.repeats.memory import EVERY, PAUSE_S
-from edge.routing.router import ACCEPT, ALARM, AUDIT, RateMeter, Router
+from edge.routing.router import ALARM, AUDIT, RateMeter, Router
 from edge.screener import Screener, load_screener
 from edge.sealing import Seal
 from edge.settings import RouterSettings, SpoolSettings, UplinkSettings
@@ -148,8 +148,28 @@ def test_copies_of_a_cleared_sample_are_accepted_and_audited(screener: Screener,
     assert not site.alarms
     routes = {sample_pb2.Sample.FromString(sample.data).screening.route for sample in forwarded.samples}
     assert routes == {sample_pb2.ROUTE_AUDIT}
-    site.judge(Decision.ANOMALOUS, 1e-3)  # an audit says otherwise
-    assert site.screen(near(HARMLESS, 1, seed=2)).codes[0] != ACCEPT
+
+
+@pytest.mark.parametrize("verdict", [(Decision.ANOMALOUS, 1e-3), (Decision.NORMAL, 0.02)], ids=["anomalous", "low"])
+@pytest.mark.parametrize("restart", ["none", "saved", "killed"])
+def test_one_audit_that_does_not_confirm_removes_the_prototype(
+    verdict: tuple[Decision, float], restart: str, screener: Screener, tmp_path: Path
+) -> None:
+    site = Site(screener, tmp_path / "plant.npz", audit_share=0.2)
+    site.screen(normal_rows(600, seed=3))
+    site.screen(near(HARMLESS, 1))
+    site.judge(Decision.NORMAL)
+    site.repeats.save()
+    assert (site.screen(near(HARMLESS, 100, seed=1)).codes == AUDIT).any()
+    sent = site.sent[:1]
+    if restart == "saved":
+        site.repeats.save()
+    if restart != "none":
+        site = Site(screener, tmp_path / "plant.npz", audit_share=0.2)
+    assert site.screen(near(HARMLESS, 10, seed=2)).accepted.any()
+    site.sent = sent
+    site.judge(*verdict)
+    assert not site.screen(near(HARMLESS, 10, seed=3)).accepted.any()
 
 
 @pytest.mark.parametrize(("decision", "p_value"), [(Decision.UNDECIDED, None), (Decision.NORMAL, 0.02)])

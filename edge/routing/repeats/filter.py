@@ -122,13 +122,14 @@ class RepeatFilter:
                 return held
             for number, (place, prototype) in enumerate(zip(marked.places.tolist(), marked.prototypes, strict=True)):
                 sample_id = packed.sample_ids.get(place)
+                if sample_id is not None:
+                    value, p_value = marked.values[number].copy(), float(marked.p_values[number])
+                    copy_of = prototype.sample_id if prototype is not None else b""
+                    memory.note_sent(SentSample(value, p_value, now_s, sample_id.bytes, copy_of))
                 if prototype is None:
-                    if sample_id is not None:
-                        p_value = float(marked.p_values[number])
-                        memory.note_sent(SentSample(marked.values[number].copy(), p_value, now_s, sample_id.bytes))
-                elif sample_id is not None:
+                    continue
+                if sample_id is not None:
                     prototype.used_at_s, prototype.in_turn = now_s, 0
-                    memory.note_copy(sample_id.bytes, prototype)
                 elif marked.is_copy(place):
                     prototype.used_at_s, prototype.in_turn = now_s, prototype.in_turn + 1
                     self.counts.add(prototype.sample_id, now_s)
@@ -188,7 +189,7 @@ class RepeatFilter:
                 is_ready=is_ready,
                 cleared=kinds[PrototypeKind.CLEARED],
                 condemned=kinds[PrototypeKind.CONDEMNED],
-                waiting=self._memory.pending if self._memory is not None else 0,
+                waiting=len(self._memory.pending()) if self._memory is not None else 0,
                 held=self._held,
             )
 

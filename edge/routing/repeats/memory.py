@@ -28,12 +28,17 @@ class PrototypeKind(IntEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SentSample:
-    """Sample that was sent and has no verdict yet. `value`: (dim,) embedding. `since_s`: time when it was sent."""
+    """Sample that was sent and has no verdict yet.
+
+    `value`: (dim,) embedding. `since_s`: time when it was sent. `copy_of`: id of the prototype that it is a near copy
+    of, empty if there is none.
+    """
 
     value: NDArray[np.float32]
     p_value: float
     since_s: float
     sample_id: bytes
+    copy_of: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -71,7 +76,9 @@ class PrototypeMemory:
         self.normals, self.expires_s, self._keeps_cleared = normals, expires_s, keeps_cleared
         self._by_id: dict[bytes, Prototype] = {}
         self._pending: dict[bytes, SentSample] = {}
-        self._copies: dict[bytes, bytes] = {}  # prototype of each sent copy that waits for its verdict
+        self._copies: dict[bytes, SentSample] = {}  # pending ones that are copies of a prototype
+        self.newest_id = b""  # of the sent samples
+        self._lost = b"", b""  # ids between these may be of sent copies that are not known
         self._scale_version = -1
         self._stacked: tuple[list[Prototype], NDArray[np.float32]] | None = None
 
@@ -118,32 +125,46 @@ class PrototypeMemory:
             self._forget(min(self._by_id.values(), key=lambda item: item.used_at_s))
 
     def note_sent(self, sample: SentSample) -> None:
-        """Keep a sent sample, which becomes a prototype by its verdict."""
-        self._pending[sample.sample_id] = sample
-        while len(self._pending) > MAX_PENDING:
-            del self._pending[next(iter(self._pending))]
+        """Keep a sent sample until its verdict, which adds, confirms or removes a prototype."""
+        self.newest_id = max(self.newest_id, sample.sample_id)
+        kept = self._copies if sample.copy_of else self._pending
+        kept[sample.sample_id] = sample
+        while len(kept) > MAX_PENDING:
+            self._drop(kept, next(iter(kept.values())))
 
-    def note_copy(self, sample_id: bytes, prototype: Prototype) -> None:
-        """Note that a copy of a prototype was sent; its verdict confirms or removes the prototype."""
-        self._copies[sample_id] = prototype.sample_id
-        while len(self._copies) > MAX_PENDING:
-            del self._copies[next(iter(self._copies))]
+    def restore(self, prototypes: Sequence[Prototype], sent: Sequence[SentSample], lost: tuple[bytes, bytes]) -> None:
+        """Go on from an earlier run. `lost`: samples with ids between these were sent after the snapshot."""
+        for prototype in prototypes:
+            self.remember(prototype)
+        for sample in sent:
+            self.note_sent(sample)
+        self.newest_id, self._lost = lost[0], lost
 
     def judge(self, verdicts: Sequence[Verdict], now_s: float) -> None:
-        """Turn samples into prototypes by their verdicts; verdicts on copies confirm or remove their prototype."""
+        """Add prototypes by verdicts on sent samples; verdicts on copies confirm or remove their prototype.
+
+        A verdict that does not confirm that a sample is normal removes the CLEARED prototypes near it, too. If it is on
+        a sample that was sent after the last snapshot of an earlier run, it removes all of them.
+        """
         for verdict in verdicts:
             key, kind = verdict.sample_id.bytes, self._kind_of(verdict)
-            copied = self._by_id.get(self._copies.pop(key, b""))
-            if copied is not None and kind is not None:
-                if kind is copied.kind:
-                    copied.since_s = now_s
-                else:
-                    self._forget(copied)
-            sent, known = self._pending.pop(key, None), self._by_id.get(key)
+            sent, known = self._pending.pop(key, None) or self._copies.pop(key, None), self._by_id.get(key)
             if known is not None:  # it is judged again
                 self._forget(known)
                 sent = SentSample(known.value, known.p_value, now_s, key)
-            if sent is not None and kind is not None:
+            if sent is None:
+                if kind is not PrototypeKind.CLEARED and self._lost[0] < key < self._lost[1]:
+                    self._forget_cleared()
+                continue
+            if kind is not PrototypeKind.CLEARED:
+                self._forget_cleared(near=sent.value)
+            copied = self._by_id.get(sent.copy_of)
+            if copied is not None and kind is copied.kind:
+                copied.since_s = now_s
+                continue
+            if copied is not None:
+                self._forget(copied)
+            if kind is not None:
                 self._learn(sent, kind, now_s)
 
     def counts(self) -> dict[PrototypeKind, int]:
@@ -151,10 +172,9 @@ class PrototypeMemory:
         kinds = [item.kind for item in self._by_id.values()]
         return {kind: kinds.count(kind) for kind in PrototypeKind}
 
-    @property
-    def pending(self) -> int:
-        """Number of sent samples that wait for their verdict."""
-        return len(self._pending)
+    def pending(self) -> list[SentSample]:
+        """Return the sent samples that wait for their verdict."""
+        return [*self._pending.values(), *self._copies.values()]
 
     def _learn(self, sample: SentSample, kind: PrototypeKind, now_s: float) -> None:
         """Make a prototype of a judged sample, or confirm the one of this kind that it is a near copy of."""
@@ -201,9 +221,28 @@ class PrototypeMemory:
         for item in list(self._by_id.values()):
             if not 0 <= now_s - item.since_s <= self.expires_s:  # the clock may have been set back
                 self._forget(item)
-        for key, sent in list(self._pending.items()):
-            if not 0 <= now_s - sent.since_s <= self.expires_s:
-                del self._pending[key]
+        for kept in (self._pending, self._copies):
+            for sent in list(kept.values()):
+                if not 0 <= now_s - sent.since_s <= self.expires_s:
+                    self._drop(kept, sent)
+
+    def _drop(self, kept: dict[bytes, SentSample], sent: SentSample) -> None:
+        """Drop a sample without a verdict; the prototype that it is a copy of can no longer be checked by it."""
+        del kept[sent.sample_id]
+        copied = self._by_id.get(sent.copy_of)
+        if copied is not None and copied.kind is PrototypeKind.CLEARED:
+            self._forget(copied)
+
+    def _forget_cleared(self, near: NDArray[np.float32] | None = None) -> None:
+        """Forget all CLEARED prototypes, or those whose radius reaches the embedding `near` (dim,)."""
+        cleared = [item for item in self._by_id.values() if item.kind is PrototypeKind.CLEARED]
+        if cleared and near is not None:
+            distances = self.normals.distances(near[None], np.stack([item.value for item in cleared]))[0]
+            cleared = [
+                item for item, distance in zip(cleared, distances.tolist(), strict=True) if distance <= item.radius
+            ]
+        for item in cleared:
+            self._forget(item)
 
     def _forget(self, prototype: Prototype) -> None:
         self._by_id.pop(prototype.sample_id, None)
