@@ -74,7 +74,7 @@ class Forwarder:
         self._planner.settle(plan, routing, packed)
         self._raise_alarms(batch, screened, screener, routing, packed)
         accepted = (routing.codes == ACCEPT) & ~routing.held
-        repeated = repeats.settle(marked, packed) if repeats is not None else None
+        repeated = repeats.settle(marked, packed, routing) if repeats is not None else None
         counts = _counts(screened, routing, packed, plan, accepted, repeated)
         if repeats is not None:
             repeats.offer(screened, accepted, screener)

@@ -76,9 +76,10 @@ class Routing:
 
 
 class NearCopyPlaces(Protocol):
-    """Near copies in a batch, both (batch,) bool.
+    """Near copies in a batch, all (batch,) bool.
 
-    `cleared` count as accepted. `stays` are suspicious, and stay on the device unless they are drawn.
+    `cleared` count as accepted, unless no samples are audited. `stays` are suspicious, and stay on the device unless
+    they are drawn. `in_turn` are suspicious, but raise no alarm.
     """
 
     @property
@@ -89,6 +90,11 @@ class NearCopyPlaces(Protocol):
     @property
     def stays(self) -> NDArray[np.bool_]:
         """Copies of other samples."""
+        ...
+
+    @property
+    def in_turn(self) -> NDArray[np.bool_]:
+        """Copies of samples that the service found normal, which are sent in turn."""
         ...
 
 
@@ -159,7 +165,8 @@ class Router:
     def select(self, p_values: NDArray[np.float64], copies: NearCopyPlaces | None = None) -> RouteSelection:
         """Choose the samples of a batch to send, given their p-values (batch,); each batch MUST be selected once.
 
-        Near copies are sent only if they are drawn at random.
+        Near copies are sent only if they are drawn at random. Copies of normal samples are routed like any samples
+        while no samples are audited, because no verdict would correct a wrong one.
         """
         settings, count = self.settings, len(p_values)
         rate_per_s = self._rate.observe(count)
@@ -169,21 +176,24 @@ class Router:
         forward_p_value = self.forward_p_value
         suspicious = p_values <= forward_p_value
         alarms = p_values <= alarm_p
-        if copies is not None:
-            suspicious, alarms = suspicious & ~copies.cleared, alarms & ~copies.cleared
+        edge_only = settings.mode == "edge_only"
+        probability = 0.0 if edge_only else self._reserve(rate_per_s or self._rate.first_per_s)
+        unsure, cleared = (copies.stays, copies.cleared) if copies is not None else (None, None)
+        if cleared is not None and probability <= 0:
+            cleared = np.zeros(count, dtype=bool)
+        elif copies is not None and cleared is not None:
+            suspicious, alarms = suspicious & ~cleared, alarms & ~cleared & ~copies.in_turn
         codes = np.where(alarms, ALARM, np.where(suspicious, FORWARD, ACCEPT)).astype(np.int8)
         draws = self._random.random(count)
         if settings.max_miss_rate > 0:
             self._count(p_values)
-        if settings.mode == "edge_only":
+        if edge_only:
             codes[codes == FORWARD] = ACCEPT
             self.audit_share = 0.0
             return RouteSelection(codes, suspicious & ~alarms, np.zeros(0, np.intp), p_values)
-        probability = self._reserve(rate_per_s or self._rate.first_per_s)
         drawn = draws < probability
         audits = (codes == ACCEPT) & drawn
         codes[audits] = AUDIT
-        unsure, cleared = (copies.stays, copies.cleared) if copies is not None else (None, None)
         wanted = np.flatnonzero(codes != ACCEPT if unsure is None else (codes != ACCEPT) & (drawn | ~unsure))
         if settings.mode == "cloud_only":
             wanted = np.arange(count)

@@ -24,6 +24,7 @@ from tests.edge.clock import Clock
 class NearCopies(NamedTuple):
     cleared: np.ndarray
     stays: np.ndarray
+    in_turn: np.ndarray
 
 
 RATE, ANOMALIES, SHARPNESS = 1000, 0.05, 12.0
@@ -61,7 +62,7 @@ class Device:
         anomalous = self._random.random(count) < self.anomalies
         p_values = self._random.random(count) ** np.where(anomalous, SHARPNESS, 1.0)
         stays = anomalous & (p_values <= self.router.forward_p_value) & (self._random.random(count) < self.copied)
-        selection = self.router.select(p_values, NearCopies(np.zeros(count, bool), stays))
+        selection = self.router.select(p_values, NearCopies(np.zeros(count, bool), stays, np.zeros(count, bool)))
         routing = self.router.grant(selection, np.zeros(len(selection.candidates)))
         places = np.flatnonzero(routing.travels).tolist()
         self.sent = len(places)
@@ -177,7 +178,9 @@ def test_a_near_copy_counts_as_much_as_any_other_sample(path: Path) -> None:
     places = np.eye(4, dtype=bool)
     weights, cells = np.zeros(4), [set() for _ in range(4)]
     for _ in range(batches):
-        selection = device.router.select(p_values, NearCopies(cleared=places[3], stays=places[2]))
+        selection = device.router.select(
+            p_values, NearCopies(cleared=places[3], stays=places[2], in_turn=np.zeros(4, bool))
+        )
         routing = device.router.grant(selection, np.zeros(len(selection.candidates)))
         sent = np.flatnonzero(routing.travels).tolist()
         ids = dict(zip(sent, new_sample_ids(len(sent)), strict=True))

@@ -17,7 +17,7 @@ from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.repeats.filter import RepeatFilter
 from edge.routing.repeats.memory import EVERY, PAUSE_S
-from edge.routing.router import ALARM, AUDIT, RateMeter, Router
+from edge.routing.router import ALARM, AUDIT, FORWARD, RateMeter, Router
 from edge.screener import Screener, load_screener
 from edge.sealing import Seal
 from edge.settings import RouterSettings, SpoolSettings, UplinkSettings
@@ -36,6 +36,7 @@ from vedette.v1 import fleet_pb2, sample_pb2
 DEFECT, OTHER, HARMLESS = np.array([27.0, 5.0, 100.0]), np.array([20.0, 9.0, 100.0]), np.array([20.0, 5.0, 160.0])
 NOISE = np.array([0.01, 0.005, 0.1])  # a hundredth of a deviation
 EXPIRES_S = 7200.0
+SOME = 1e-9  # probability of an audit that is never drawn
 
 
 class Site:
@@ -43,7 +44,7 @@ class Site:
 
     def __init__(self, screener: Screener, path: Path, seal: Seal | None = None, **settings: object) -> None:
         chosen = RouterSettings(
-            repeats_expire_s=EXPIRES_S, **{"seed": 0, "audit_share": 0.0, "false_alarms_per_day": 1e5, **settings}
+            repeats_expire_s=EXPIRES_S, **{"seed": 0, "audit_share": SOME, "false_alarms_per_day": 1e5, **settings}
         )  # type: ignore[arg-type]
         self.clock, self.screener = Clock(), screener
         self.clock.now = 1000.0
@@ -141,13 +142,28 @@ def test_copies_of_a_cleared_sample_are_accepted_and_audited(screener: Screener,
     site.judge(Decision.NORMAL)
     site.alarms.clear()
     forwarded = site.screen(near(HARMLESS, 500, seed=1))
-    audits = int((forwarded.codes == AUDIT).sum())
+    audits, in_turn = (int((forwarded.codes == code).sum()) for code in (AUDIT, FORWARD))
     assert 60 <= audits <= 140
-    assert len(forwarded.samples) == audits == len(forwarded.tracked)
-    assert forwarded.accepted.sum() == 500 - audits == forwarded.counts["samples_repeated"]
+    assert in_turn == 500 // EVERY
+    assert len(forwarded.samples) == audits + in_turn
+    assert len(forwarded.tracked) == audits
+    assert forwarded.accepted.sum() == 500 - audits - in_turn == forwarded.counts["samples_repeated"]
     assert not site.alarms
     routes = {sample_pb2.Sample.FromString(sample.data).screening.route for sample in forwarded.samples}
-    assert routes == {sample_pb2.ROUTE_AUDIT}
+    assert routes == {sample_pb2.ROUTE_AUDIT, sample_pb2.ROUTE_FORWARD}
+
+
+def test_without_audits_copies_of_a_normal_sample_are_sent_with_their_alarms(
+    screener: Screener, tmp_path: Path
+) -> None:
+    site = Site(screener, tmp_path / "plant.npz", audit_share=0.0)
+    site.screen(normal_rows(600, seed=3))
+    site.screen(near(HARMLESS, 1))
+    site.judge(Decision.NORMAL)
+    site.alarms.clear()
+    assert len(site.screen(near(HARMLESS, 100, seed=1)).samples) == 100 == len(site.alarms)
+    site.judge(Decision.NORMAL)
+    assert len(site.screen(near(HARMLESS, 10, seed=2)).samples) == 10
 
 
 @pytest.mark.parametrize("verdict", [(Decision.ANOMALOUS, 1e-3), (Decision.NORMAL, 0.02)], ids=["anomalous", "low"])

@@ -19,6 +19,7 @@ from edge.routing.repeats.embedding import Embedded, embed
 from edge.routing.repeats.memory import EVERY, Prototype, PrototypeKind, PrototypeMemory, SentSample
 from edge.routing.repeats.normals import NormalSample
 from edge.routing.repeats.snapshot import RepeatSnapshot, load_snapshot, save_snapshot
+from edge.routing.router import Routing
 from edge.screener import ScreenedBatch, Screener
 from edge.sealing import Seal
 from edge.settings import RouterSettings
@@ -35,21 +36,19 @@ class Marked:
     """Near copies in a batch of `kept` samples.
 
     `cleared`: (kept,) bool, copies of cleared samples, which count as accepted. `stays`: (kept,) bool, other copies,
-    which are suspicious and stay on the device unless they are drawn at random.
+    which are suspicious and stay on the device unless they are drawn at random. `in_turn`: (kept,) bool, copies of
+    cleared samples that are sent in turn.
     `places`: (s,) of the suspicious samples, `p_values` (s,) and `values` (s, dim) their p-values and embeddings, and
     `prototypes` (s) what each is a copy of.
     """
 
     cleared: NDArray[np.bool_]
     stays: NDArray[np.bool_]
+    in_turn: NDArray[np.bool_]
     places: NDArray[np.intp]
     p_values: NDArray[np.float64]
     values: NDArray[np.float32]
     prototypes: Sequence[Prototype | None]
-
-    def is_copy(self, place: int) -> bool:
-        """Return whether a sample is sent only if it is drawn at random."""
-        return bool(self.cleared[place] or self.stays[place])
 
 
 class RepeatFilter:
@@ -111,10 +110,11 @@ class RepeatFilter:
                 log.error("copies_not_marked", source=self._source_id, error=repr(error), advice="all are sent")
             return None
 
-    def settle(self, marked: Marked | None, packed: Packed) -> NDArray[np.bool_] | None:
+    def settle(self, marked: Marked | None, packed: Packed, routing: Routing) -> NDArray[np.bool_] | None:
         """Remember what was sent of a marked batch; return the copies that stayed, (kept,) bool; None without marks."""
         if marked is None:
             return None
+        by_rule = marked.stays if routing.cleared is None else marked.stays | routing.cleared
         held = np.zeros(len(marked.stays), dtype=bool)
         with self._lock:
             memory, now_s = self._memory, self._clock()
@@ -130,7 +130,7 @@ class RepeatFilter:
                     continue
                 if sample_id is not None:
                     prototype.used_at_s, prototype.in_turn = now_s, 0
-                elif marked.is_copy(place):
+                elif by_rule[place]:
                     prototype.used_at_s, prototype.in_turn = now_s, prototype.in_turn + 1
                     self.counts.add(prototype.sample_id, now_s)
                     held[place] = True
@@ -224,7 +224,7 @@ class RepeatFilter:
         now_s, p_values = self._clock(), every_p_value[places]
         found = memory.match(values, p_values, now_s)
         turns: dict[int, int] = {}  # copies held since the last one was sent, as planned for this batch
-        cleared, stays = np.zeros((2, len(every_p_value)), dtype=bool)
+        cleared, stays, sent_next = np.zeros((3, len(every_p_value)), dtype=bool)
         for place, prototype in zip(places.tolist(), found, strict=True):
             if prototype is None:
                 continue
@@ -232,7 +232,8 @@ class RepeatFilter:
             in_turn = turns[id(prototype)] if known else prototype.in_turn
             if prototype.sends_next(in_turn, 0.0 if known else now_s - prototype.used_at_s):
                 turns[id(prototype)] = 0
+                sent_next[place] = prototype.kind is PrototypeKind.CLEARED
             else:
                 turns[id(prototype)] = in_turn + 1
                 (cleared if prototype.kind is PrototypeKind.CLEARED else stays)[place] = True
-        return Marked(cleared, stays, places, p_values, values, found)
+        return Marked(cleared, stays, sent_next, places, p_values, values, found)

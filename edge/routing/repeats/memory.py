@@ -15,7 +15,7 @@ P_VALUE_RATIO = 0.5  # of a copy to its prototype, at least
 NORMAL_RATIO = 0.5  # of the radius of a defect to its distance from the nearest normal sample
 CLEARED_RADIUS = 1.0  # usual distance between neighbours among normal samples
 CLEARED_P_VALUE = 0.05  # of the service, at least; a smaller one is too near to its threshold
-EVERY = 20  # of the copies of a defect one in this many is sent
+EVERY = 20  # one in this many copies of a prototype is sent
 PAUSE_S = 600.0  # without a copy of a defect, after which the next one is sent: a new episode
 
 
@@ -60,9 +60,8 @@ class Prototype:
 
     def sends_next(self, in_turn: int, pause_s: float) -> bool:
         """Return whether the next copy is sent after `in_turn` held copies and a pause."""
-        if self.kind is PrototypeKind.CLEARED:
-            return False
-        return in_turn >= EVERY - 1 or pause_s >= PAUSE_S
+        is_new_episode = self.kind is PrototypeKind.CONDEMNED and pause_s >= PAUSE_S
+        return in_turn >= EVERY - 1 or is_new_episode
 
 
 class PrototypeMemory:
