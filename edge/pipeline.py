@@ -360,7 +360,7 @@ class Pipeline:
         if self._buffer is not None and screener.preprocessing_id != self._buffer.preprocessing_id:
             self._buffer = self._open_buffer(screener)  # swapped, or rolled back
         if self._buffer is not None:
-            self._buffer.offer(screened.inputs, forwarded.accepted, screener.graph_inputs)
+            self._buffer.offer(screened.inputs, forwarded.normal, screener.graph_inputs)
 
     def _log_writer(
         self, batch: SampleBatch, screened: ScreenedBatch, forwarded: Forwarded

@@ -29,7 +29,8 @@ class Forwarded:
     """Result of routing a batch of `kept` screened samples.
 
     `codes`: (kept,) routes as positions in ROUTES. `samples` go to the spool; `sample_ids` are theirs, by place in
-    `kept`. `accepted`: (kept,) bool, the samples that count as normal. `counts`: by the names of the counters.
+    `kept`. `accepted`: (kept,) bool, the samples that count as accepted. `normal`: (kept,) bool, those of them that are
+    no near copies: training data of the device. `counts`: by the names of the counters.
     `tracked`: samples whose verdicts tell what the screener misses.
     """
 
@@ -37,13 +38,14 @@ class Forwarded:
     samples: list[NewSample]
     sample_ids: dict[int, uuid.UUID]
     accepted: NDArray[np.bool_]
+    normal: NDArray[np.bool_]
     counts: dict[str, int]
     tracked: list[TrackedSample] = field(default_factory=list)
 
     @classmethod
     def nothing(cls) -> Self:
         """Return the result for a batch without samples."""
-        return cls(np.zeros(0, np.int8), [], {}, np.zeros(0, np.bool_), {})
+        return cls(np.zeros(0, np.int8), [], {}, np.zeros(0, np.bool_), np.zeros(0, np.bool_), {})
 
 
 class Forwarder:
@@ -74,10 +76,11 @@ class Forwarder:
         self._planner.settle(plan, routing, packed)
         self._raise_alarms(batch, screened, screener, routing, packed)
         accepted = (routing.codes == ACCEPT) & ~routing.held
+        normal = accepted if routing.cleared is None else accepted & ~routing.cleared
         repeated = repeats.settle(marked, packed, routing) if repeats is not None else None
         counts = _counts(screened, routing, packed, plan, accepted, repeated)
         if repeats is not None:
-            repeats.offer(screened, accepted, screener)
+            repeats.offer(screened, normal, screener)
         if len(screened.kept):
             self._planner.measure_envelope(
                 screener.bundle_id, lambda: envelope_bytes(batch, screened, routing.codes, screener)
@@ -86,7 +89,7 @@ class Forwarder:
             counts["bytes_screened"] = envelopes + int(plan.source_bytes.sum())
         limited = self._router.settings.max_miss_rate > 0
         tracked = tracked_samples(screened.p_values, routing, packed, counts_all=limited)
-        return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, counts, tracked)
+        return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, normal, counts, tracked)
 
     def _raise_alarms(
         self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener, routing: Routing, packed: Packed
@@ -152,7 +155,7 @@ def _counts(
         "samples_alarmed": int(np.count_nonzero(routing.codes == ALARM)),
         "samples_unscored": screened.unscored,
         "samples_held": int(np.count_nonzero(held)) + len(packed.failed),
-        "samples_repeated": 0 if repeated is None else int(np.count_nonzero(repeated)),
+        "samples_repeated": 0 if repeated is None else int(np.count_nonzero(repeated & ~accepted)),
         "samples_reduced": forwarded if plan.form.usual is not PayloadForm.LOSSLESS else 0,
     }
     return {name: count for name, count in counts.items() if count}

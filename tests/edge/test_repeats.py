@@ -69,7 +69,9 @@ class Site:
         self.repeats.learn([Verdict(uuid.UUID(bytes=item), decision, p_value) for item in self.sent])
 
     def held(self, values: np.ndarray) -> int:
-        return self.screen(values).counts.get("samples_repeated", 0)
+        before = self.repeats.status().held
+        self.screen(values)
+        return self.repeats.status().held - before
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +149,9 @@ def test_copies_of_a_cleared_sample_are_accepted_and_audited(screener: Screener,
     assert in_turn == 500 // EVERY
     assert len(forwarded.samples) == audits + in_turn
     assert len(forwarded.tracked) == audits
-    assert forwarded.accepted.sum() == 500 - audits - in_turn == forwarded.counts["samples_repeated"]
+    assert forwarded.accepted.sum() == 500 - audits - in_turn == forwarded.counts["samples_accepted"]
+    assert "samples_repeated" not in forwarded.counts  # each sample has one count
+    assert not forwarded.normal.any()
     assert not site.alarms
     routes = {sample_pb2.Sample.FromString(sample.data).screening.route for sample in forwarded.samples}
     assert routes == {sample_pb2.ROUTE_AUDIT, sample_pb2.ROUTE_FORWARD}
@@ -199,9 +203,9 @@ def test_what_is_new_in_any_way_travels(site: Site, signing_key: Ed25519PrivateK
     site.screen(near(HARMLESS, 1))
     site.judge(Decision.NORMAL)
     assert site.held(near(HARMLESS, 10, seed=1)) == 10
-    assert not site.held(HARMLESS + np.array([[0.6, 0.0, 0.0]]))  # beyond the reach
+    assert not site.held(HARMLESS + np.array([[0.6, 0.0, 0.0]]))  # beyond the radius
     site.judge(Decision.ANOMALOUS, 1e-3)
-    assert not site.held(HARMLESS + np.array([[0.3, 0.0, 0.0]]))  # near both
+    assert not site.held(HARMLESS + np.array([[0.2, 0.0, 0.0]]))  # near both
     site.clock.now += EXPIRES_S + 1
     assert not site.held(near(HARMLESS, 1, seed=2))
     site.screen(near(DEFECT, 3, seed=4))

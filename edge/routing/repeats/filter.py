@@ -140,12 +140,12 @@ class RepeatFilter:
             self._held += int(np.count_nonzero(held))
         return held
 
-    def offer(self, screened: ScreenedBatch, accepted: NDArray[np.bool_], screener: Screener) -> None:
-        """Take a random part of the accepted samples as the scale of distances; `accepted`: (kept,) bool."""
+    def offer(self, screened: ScreenedBatch, normal: NDArray[np.bool_], screener: Screener) -> None:
+        """Take a random part of the `normal` samples, (kept,) bool, as the scale of distances."""
         if not self.is_on:
             return
         try:
-            places = np.flatnonzero(accepted)
+            places = np.flatnonzero(normal)
             with self._lock:
                 memory = self._memory if self._bundle_id == screener.bundle_id else None
                 if memory is None:
