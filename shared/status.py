@@ -127,10 +127,9 @@ class NearCopies(StatusModel):
 
     @classmethod
     def from_message(cls, message: fleet_pb2.NearCopies) -> Self:
-        """Return the count in a message of the wire."""
-        return cls(
-            sample_id=message.sample_id, copies=message.copies, last_at_s=message.last_at.ToMicroseconds() / 1_000_000
-        )
+        """Return the count in a message of the wire, whose time may be any."""
+        last_at_s = message.last_at.seconds + message.last_at.nanos / 1e9  # unlike ToMicroseconds, without an error
+        return cls(sample_id=message.sample_id, copies=message.copies, last_at_s=last_at_s)
 
     def to_message(self) -> fleet_pb2.NearCopies:
         """Return the message of the wire."""

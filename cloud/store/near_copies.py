@@ -19,32 +19,41 @@ from cloud.store.schema import near_copies, review_members, samples
 from cloud.store.upsert import upsert
 from shared.status import NearCopies
 
-_MAX_INTEGER = 2**63 - 1
+_MAX_COPIES = 2**40  # so that the sum over an item fits into 64 bits, whatever a device reports
+_ID_BYTES = 16
 _DAY_S = 86_400.0
 
 
 async def store_near_copies(store: Store, device_id: str, counts: Sequence[NearCopies]) -> int:
-    """Store the counts that are larger than before, of samples of this device; return how many. Raises StorageError."""
-    if not counts:
+    """Store the counts that are larger than before, of samples of this device; return how many.
+
+    Counts are bounded, and ids of another length than 16 bytes are ignored. Raises StorageError.
+    """
+    largest: dict[bytes, NearCopies] = {}
+    for item in counts:
+        known = largest.get(item.sample_id)
+        if len(item.sample_id) == _ID_BYTES and (known is None or item.copies > known.copies):
+            largest[item.sample_id] = item
+    if not largest:
         return 0
     now_s, rows = time.time(), dict[int, dict[str, object]]()
     async with store.reading() as connection:
-        for item in counts:
+        for item in largest.values():
             found = select(samples.c.number).where(is_sample(connection, item.sample_id))
             number = (await connection.execute(found.where(samples.c.device_id == device_id))).scalar_one_or_none()
             if number is not None:
                 rows[number] = {
                     "number": number,
                     "device_id": device_id,
-                    "copies": min(item.copies, _MAX_INTEGER),
-                    "last_at_s": item.last_at_s,
+                    "copies": min(item.copies, _MAX_COPIES),
+                    "last_at_s": min(max(item.last_at_s, 0.0), now_s),
                     "received_at_s": now_s,
                 }
     if not rows:
         return 0
     async with store.writing() as connection:
-        known = select(near_copies.c.number, near_copies.c.copies).where(near_copies.c.number.in_(rows))
-        before = {row.number: row.copies for row in await connection.execute(known)}
+        stored = select(near_copies.c.number, near_copies.c.copies).where(near_copies.c.number.in_(rows))
+        before = {row.number: row.copies for row in await connection.execute(stored)}
         larger = [row for number, row in rows.items() if row["copies"] > before.get(number, 0)]
         await upsert(connection, near_copies, larger)
         if larger:

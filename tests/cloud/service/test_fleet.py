@@ -7,6 +7,7 @@ import time
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy import select
 
 from cloud.service import access, fleet
@@ -107,6 +108,11 @@ def test_a_heartbeat_of_very_many_entries_is_cut_before_anything_is_made_of_it()
     heartbeat = bounded(flood)
     assert (len(flood.running), len(flood.warnings)) == (64, 30)
     assert heartbeat.warnings[-1] == "heartbeat too large: 59936 sources, 59970 warnings cut"
+
+
+def test_a_count_of_near_copies_may_have_any_time():
+    counts = fleet_pb2.NearCopies(sample_id=b"?", copies=1, last_at=Timestamp(seconds=2**63 - 1, nanos=-1))
+    assert bounded(fleet_pb2.HeartbeatRequest(near_copies=[counts])).near_copies[0].copies == 1
 
 
 def test_the_texts_of_a_heartbeat_hold_no_zero_characters():

@@ -2,7 +2,7 @@
 
 from sqlalchemy import func, select, update
 
-from cloud.console.review.item_view import item_view
+from cloud.console.review.item_view import copies_words, item_view
 from cloud.store.near_copies import remove_old_copies, store_near_copies
 from cloud.store.removal import begin_removal, delete_data
 from cloud.store.review.builder import build_items
@@ -32,12 +32,16 @@ async def test_an_item_shows_the_copies_of_its_samples_that_stayed(store):
         one, two = (await connection.execute(query)).scalars()
     mark = item_view(await item_of(store))["mark"]
     reported = [NearCopies(sample_id=one, copies=40, last_at_s=5.0), NearCopies(sample_id=two, copies=7, last_at_s=5.0)]
-    assert await store_near_copies(store, "one", [*reported, NearCopies(sample_id=b"?", copies=1, last_at_s=0)]) == 2
+    others = [NearCopies(sample_id=name, copies=1, last_at_s=0) for name in (b"", b"?", b"?" * 16, one)]
+    assert await store_near_copies(store, "one", [*reported, *others]) == 2
     assert await store_near_copies(store, "two", [NearCopies(sample_id=one, copies=99, last_at_s=6.0)]) == 0
     assert await store_near_copies(store, "one", [NearCopies(sample_id=one, copies=39, last_at_s=6.0)]) == 0
     view = item_view(await item_of(store))
     assert view["facts"].endswith(", and 47 near copies on the device")
     assert view["mark"] != mark  # open pages show it
+    flood = [NearCopies(sample_id=name, copies=2**64 - 1, last_at_s=9e18) for name in (one, two)]
+    assert await store_near_copies(store, "one", flood) == 2
+    assert item_view(await item_of(store))["facts"].endswith(copies_words(2**41))
     async with store.writing() as connection:
         await connection.execute(update(near_copies).where(near_copies.c.number == numbers[0]).values(received_at_s=1))
     assert await remove_old_copies(store, 30.0) == 1
