@@ -5,7 +5,7 @@ Answers JSON lines. A request has the fields of `Rehearsal`; the answer has posi
 * `suspicious`: p-values of at most `forward_p_value`
 * `sent`: sent to the service
 * `held`: suspicious copies that stayed, and `copied`: the sent row that each is a copy of
-* `accepted`: copies of cleared samples that stayed
+* `accepted`: copies of samples judged normal that stayed
 * `audits`: sent as audits
 """
 

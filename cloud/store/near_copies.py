@@ -19,7 +19,7 @@ from cloud.store.schema import near_copies, review_members, samples
 from cloud.store.upsert import upsert
 from shared.status import NearCopies
 
-_MAX_COPIES = 2**40  # so that the sum over an item fits into 64 bits, whatever a device reports
+_MAX_COPIES = 2**40  # bounds the sum over a review item to 64 bits
 _ID_BYTES = 16
 _DAY_S = 86_400.0
 

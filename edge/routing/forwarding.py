@@ -114,8 +114,8 @@ def tracked_samples(
     """Return the samples of a batch whose verdicts count, given their p-values (kept,).
 
     These are audits, and with `counts_all` all samples that were certain to be sent. The others, such as those of a
-    batch that the budget does not carry, count only if they were drawn at random. A cleared copy stays at every
-    threshold, so it has the cell 0.
+    batch that the budget does not carry, count only if they were drawn at random. A copy of a sample judged normal
+    stays at every threshold, so it has the cell 0.
     """
     probability, drawn, certain = routing.probability, routing.drawn, routing.certain
     if drawn is None or certain is None or probability <= 0:

@@ -1,4 +1,4 @@
-"""Copies of a judged defect travel as a few samples and a count, and all samples in doubt are sent."""
+"""Copies of a judged defect travel as a few samples and a count; samples that may be new are sent."""
 
 import asyncio
 import uuid
@@ -137,7 +137,7 @@ def test_a_turn_that_the_budget_refuses_is_due_again(screener: Screener, tmp_pat
     assert len(site.screen(near(DEFECT, 3, seed=1)).samples) == 1
 
 
-def test_copies_of_a_cleared_sample_are_accepted_and_audited(screener: Screener, tmp_path: Path) -> None:
+def test_copies_of_a_sample_judged_normal_are_accepted_and_audited(screener: Screener, tmp_path: Path) -> None:
     site = Site(screener, tmp_path / "plant.npz", audit_share=0.2)
     site.screen(normal_rows(600, seed=3))
     site.screen(near(HARMLESS, 1))
@@ -193,7 +193,7 @@ def test_one_audit_that_does_not_confirm_removes_the_prototype(
 
 
 @pytest.mark.parametrize(("decision", "p_value"), [(Decision.UNDECIDED, None), (Decision.NORMAL, 0.02)])
-def test_a_doubtful_verdict_is_not_remembered(site: Site, decision: Decision, p_value: float | None) -> None:
+def test_an_uncertain_verdict_is_not_remembered(site: Site, decision: Decision, p_value: float | None) -> None:
     site.screen(near(DEFECT, 1))
     site.judge(decision, p_value)
     assert not site.held(near(DEFECT, 1, seed=1))
@@ -220,7 +220,7 @@ def test_without_normal_samples_to_compare_with_all_travel(screener: Screener, t
     assert len(site.screen(near(DEFECT, 30)).samples) == 30
 
 
-def test_an_anomaly_that_creeps_away_from_a_cleared_sample_is_held_within_its_reach_alone(site: Site) -> None:
+def test_an_anomaly_that_creeps_away_from_a_normal_sample_is_held_within_its_radius_alone(site: Site) -> None:
     site.screen(HARMLESS[None])
     site.judge(Decision.NORMAL)
     steps = np.linspace(0.0, 2.0, 401)  # of the first channel's deviation
@@ -259,7 +259,7 @@ def test_a_mark_at_another_place_of_an_image_is_no_copy(images: Bundle, tmp_path
     assert site.held(marked[1:]) == 11
     assert not site.held(elsewhere)
     site.judge(Decision.NORMAL)
-    assert not site.held(elsewhere)  # a cleared picture is not remembered
+    assert not site.held(elsewhere)  # a picture judged normal is not remembered
 
 
 async def test_counts_are_reported_until_the_service_has_them(site: Site, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def repeats_page(result: Mapping[str, Any]) -> str:
         "* *Recall*: share of the anomalous rows that the cloud calls anomalous, or counts as copies of a row that it "
         "called so.",
         "* *Incidents*: with a row that is found without the memory, found with it, and sent with it.",
-        "* *Accepted anomalies*: found without the memory, and accepted as copies of cleared rows with it.",
+        "* *Accepted anomalies*: found without the memory, and accepted as copies of rows judged normal with it.",
         "",
         f"Required: {result['required']:.0%} saved at equal recall; aim {result['aimed']:.0%}.",
         "",

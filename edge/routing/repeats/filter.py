@@ -1,7 +1,7 @@
 """Filter of near copies for one source: marks them before the router decides, and learns from what was sent.
 
-It fails towards sending: without a bundle's prototypes, without enough normal samples, for samples without a score and
-after an error no sample is a near copy.
+If a comparison is not possible, samples are sent: without prototypes of the bundle, without enough normal samples, for
+samples without a score, and after an error.
 """
 
 import threading
@@ -35,9 +35,9 @@ log = EventLog("repeats")
 class Marked:
     """Near copies in a batch of `kept` samples.
 
-    `cleared`: (kept,) bool, copies of cleared samples, which count as accepted. `stays`: (kept,) bool, other copies,
-    which are suspicious and stay on the device unless they are drawn at random. `in_turn`: (kept,) bool, copies of
-    cleared samples that are sent in turn.
+    `cleared`: (kept,) bool, copies of samples judged normal, which count as accepted. `stays`: (kept,) bool, other
+    copies, which are suspicious and stay on the device unless they are drawn at random. `in_turn`: (kept,) bool, copies
+    of samples judged normal that are sent in turn.
     `places`: (s,) of the suspicious samples, `p_values` (s,) and `values` (s, dim) their p-values and embeddings, and
     `prototypes` (s) what each is a copy of.
     """

@@ -22,8 +22,8 @@ PAUSE_S = 600.0  # without a copy of a defect, after which the next one is sent:
 class PrototypeKind(IntEnum):
     """Verdict on a prototype; the numbers are those of its snapshot."""
 
-    CLEARED = 1
-    CONDEMNED = 2
+    CLEARED = 1  # judged normal
+    CONDEMNED = 2  # judged anomalous
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,8 +142,8 @@ class PrototypeMemory:
     def judge(self, verdicts: Sequence[Verdict], now_s: float) -> None:
         """Add prototypes by verdicts on sent samples; verdicts on copies confirm or remove their prototype.
 
-        A verdict that does not confirm that a sample is normal removes the CLEARED prototypes near it, too. If it is on
-        a sample that was sent after the last snapshot of an earlier run, it removes all of them.
+        Any verdict but a normal one with a high p-value removes the CLEARED prototypes near the sample, too. If the
+        sample was sent after the last snapshot of an earlier run, it removes all of them.
         """
         for verdict in verdicts:
             key, kind = verdict.sample_id.bytes, self._kind_of(verdict)
