@@ -84,9 +84,6 @@ class PrototypeMemory:
     def __iter__(self) -> Iterator[Prototype]:
         return iter(list(self._by_id.values()))
 
-    def __len__(self) -> int:
-        return len(self._by_id)
-
     def defect_radius(self, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return the distance (n,) up to which a sample is a near copy of a defect, given embeddings (n, dim).
 
