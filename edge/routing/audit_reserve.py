@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 AUDIT_PART = 0.5  # of the budget that audits may take at most
-BORROWED_AUDITS = 4  # audits beyond a small bucket that are sent at once and paid back before suspicious samples
+BORROWED_AUDITS = 4  # audits that a small bucket may pay for from the tokens that come next
 _KEPT_PART = 0.75  # of a bucket that the reserve may take
 _EASED = 0.8  # of the audits' part that must do before the share is raised again
 _MOST_HALVINGS = 40

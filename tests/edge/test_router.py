@@ -47,7 +47,7 @@ def test_over_any_arrivals_the_budget_holds(
         sent += int(routing.travels.sum())
         sent_bytes += float(sizes[routing.travels].sum())
         largest = max([largest, *sizes])
-    borrowed = BORROWED_AUDITS if mode == "cascade" else 0  # audits may be ahead of a small bucket by these
+    borrowed = BORROWED_AUDITS if mode == "cascade" else 0  # audits that a small bucket lends
     assert sent <= samples_per_s * clock.now + max(5 * samples_per_s, 1) + borrowed + 1e-6
     assert sent_bytes <= bytes_per_s * clock.now + 5 * bytes_per_s + largest + 1e-6
 
