@@ -28,7 +28,7 @@ from tests.cloud.service.harness import message, running, settings_for
 from vedette.v1 import analysis_pb2, sample_pb2
 
 
-async def until(condition, timeout_s: float = 60) -> None:
+async def until(condition, timeout_s: float = 180) -> None:
     async with asyncio.timeout(timeout_s):
         while not condition():
             await asyncio.sleep(0.05)
@@ -61,7 +61,7 @@ async def test_samples_of_a_killed_analysis_process_get_one_verdict_each_of_the_
     service, device = judging.service, await judging.device()
     child = service._analysis
     sent = [message(values) for values in biopsies.normal[:30]]
-    watching = asyncio.create_task(device.verdicts(len(sent), timeout_s=90))
+    watching = asyncio.create_task(device.verdicts(len(sent), timeout_s=400))
     await device.submit(sent[:10])
     await until(lambda: service.health()["backlog_samples"] == 0)
     assert b'vedette_verdicts_total{decision="normal"}' in await service._metrics_page()
