@@ -4,8 +4,8 @@ OddBench (GitHub repository psorus/Outformer, folder benchmarks/oddbench) holds 
 column, removed, make a row an anomaly. No set is part of this repository: put the `.npz` files into a folder `oddbench`
 of the data folder. The first 160 sets by name are taken that have 200 to 10,000 rows, at most 100 features, at least
 100 normal training rows, 20 normal and 20 anomalous test rows, and no missing value. Defaults are chosen on every other
-set, from the first on (`choosing`); the other half only confirms them (`confirming`). Of each set at most 1500 training
-rows and 400 test rows of each kind are used, drawn at random; three tenths of the training rows are held out.
+set, from the first on (`choosing`); the other half only confirms them (`confirming`). At most 1500 training
+rows and 400 test rows of each kind are drawn at random from a set; three tenths of the training rows are held out.
 
 Each figure is a mean of AUROC / AUPRC in % over the sets of a half, one seed. `knn.range_...`: deviations beyond which
 values are compressed, 1000 for never. `a + b, power k`: fusion with weights that are the k-th power of the AUROC above
