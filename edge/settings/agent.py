@@ -45,10 +45,10 @@ class RouterSettings(Settings):
         default=1.0, ge=0, title="False alarms", description="local alarms a source may raise in a day of normal data"
     )
     repeats: Literal["hold", "send"] = Field(
-        default="hold",
+        default="send",
         title="Repeats",
-        description="hold: near copies of samples that the service has judged stay and are counted, in mode cascade; "
-        "send: they travel",
+        description="send: near copies of samples that the service has judged travel like others; "
+        "hold: they stay and are counted, in mode cascade",
     )
     repeats_expire_s: float = Field(
         default=86_400.0,
