@@ -71,6 +71,15 @@ class MissCounts:
             self.parts[place] += part * count
             self.squares[place] += part * part * count
 
+    def since(self, earlier: Self) -> Self:
+        """Return the counts that were added after `earlier`, an older state of these."""
+        return type(self)(self.audits - earlier.audits, self.parts - earlier.parts, self.squares - earlier.squares)
+
+    def take(self, runs: NDArray[np.bool_], other: Self) -> None:
+        """Copy the counts of some runs (...) from `other`."""
+        self.audits[runs], self.parts[runs] = other.audits[runs], other.parts[runs]
+        self.squares[runs] = other.squares[runs]
+
     def with_normal(self, count: int) -> Self:
         """Return the counts with further normal audits that stay at every threshold."""
         more = self.audits.copy()

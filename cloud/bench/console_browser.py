@@ -4,6 +4,7 @@ The keys follow each other without a pause: each one is pressed as soon as the i
 with the first frame that holds it and its verdict.
 """
 
+import importlib.util
 import shutil
 from typing import Any
 
@@ -45,9 +46,7 @@ def missing_browser() -> str:
     """Return why nothing can be measured in a browser here; empty if it can."""
     if _chromium() is None:
         return "there is no Chromium here (apt-get install chromium)"
-    try:
-        import playwright.sync_api  # noqa: F401
-    except ImportError:
+    if importlib.util.find_spec("playwright") is None:
         return "Playwright is not installed (pip install playwright)"
     return ""
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
-from sqlalchemy import Delete, delete, func, select
+from sqlalchemy import ColumnElement, Delete, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.engine import Store
@@ -93,6 +93,6 @@ def _before(end_s: float, rows: int) -> Delete:
     return _delete(near_copies.c.received_at_s < end_s, rows)
 
 
-def _delete(condition: object, rows: int) -> Delete:
-    numbers = select(near_copies.c.number).where(condition).limit(rows)  # type: ignore[arg-type]
+def _delete(condition: ColumnElement[bool], rows: int) -> Delete:
+    numbers = select(near_copies.c.number).where(condition).limit(rows)
     return delete(near_copies).where(near_copies.c.number.in_(numbers))

@@ -174,7 +174,7 @@ class UploadBudget:
         return Granted(first, others, carries_all)
 
     def _carries_all(self, sizes_bytes: NDArray[np.float64], is_audit: NDArray[np.bool_]) -> bool:
-        """Return whether all samples would be paid for if only the audits were drawn."""
+        """Return whether the budget pays for all samples, with no audit drawn beyond `is_audit`."""
         audits, audit_bytes = int(np.count_nonzero(is_audit)), float(sizes_bytes[is_audit].sum())
         kept_samples, kept_bytes = max(self._kept_samples - audits, 0.0), max(self._kept_bytes - audit_bytes, 0.0)
         fits = self._samples.level() - kept_samples >= len(sizes_bytes)

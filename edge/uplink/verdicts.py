@@ -70,7 +70,7 @@ class VerdictStore:
         new: list[Verdict] = []
         with self._lock:
             with self._connection as connection:
-                # In order of arrival even if the clock was set back: else the newest would be deleted first.
+                # Times never fall, even if the clock was set back: the verdicts that came first are deleted first.
                 now_s = self._newest_s = max(time.time(), self._newest_s)
                 connection.execute("BEGIN IMMEDIATE")
                 for verdict in verdicts:

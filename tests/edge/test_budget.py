@@ -49,7 +49,7 @@ def test_without_a_connection_the_spool_fills_at_the_configured_rate() -> None:
     assert budget.grant(np.full(1000, 1e6)).others == 1000
 
 
-def test_a_source_that_reserves_while_the_link_becomes_slow_sees_the_new_rate() -> None:
+def test_a_source_that_reserves_while_the_link_becomes_slow_sees_the_new_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     budget = budget_of(Clock())
     parts: list[float] = []
 
@@ -68,7 +68,7 @@ def test_a_source_that_reserves_while_the_link_becomes_slow_sees_the_new_rate() 
                 self._reserves = False
                 parts.append(budget.reserve("cam", AuditNeed(10.0, 0.01, 100.0, 100.0)))
 
-    budget._lock = Lock()  # type: ignore[assignment]
+    monkeypatch.setattr(budget, "_lock", Lock())
     budget.follow(load(110_000, 1000.0))
     assert parts == [1.0]
 

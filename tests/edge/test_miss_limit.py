@@ -38,7 +38,7 @@ class Device:
 
     def __init__(self, path: Path, **settings: object) -> None:
         self.clock = Clock()
-        chosen = RouterSettings(**{"audit_share": 0.1, "seed": 0, **settings})  # type: ignore[arg-type]
+        chosen = RouterSettings.model_validate({"audit_share": 0.1, "seed": 0} | settings)
         self.budget, self.store = UploadBudget(chosen, self.clock), VerdictStore(path)
         self.router = Router(chosen, "cam", RateMeter(RATE, self.clock), self.budget)
         self.limit = MissLimit(self.router, self.budget, self.store.audits, "cam")

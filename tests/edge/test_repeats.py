@@ -43,10 +43,8 @@ class Site:
     """One source with its router; `judge` plays the service."""
 
     def __init__(self, screener: Screener, path: Path, seal: Seal | None = None, **settings: object) -> None:
-        chosen = RouterSettings(
-            repeats_expire_s=EXPIRES_S,
-            **{"repeats": "hold", "seed": 0, "audit_share": SOME, "false_alarms_per_day": 1e5, **settings},
-        )  # type: ignore[arg-type]
+        usual = {"repeats": "hold", "repeats_expire_s": EXPIRES_S, "seed": 0, "audit_share": SOME}
+        chosen = RouterSettings.model_validate(usual | {"false_alarms_per_day": 1e5} | settings)
         self.clock, self.screener = Clock(), screener
         self.clock.now = 1000.0
         budget = UploadBudget(chosen, self.clock)

@@ -13,7 +13,7 @@ from tests.edge.clock import Clock
 
 
 def router_for(clock: Clock, rate_per_s: float = 10.0, **settings: object) -> tuple[Router, UploadBudget]:
-    chosen = RouterSettings(**{"seed": 0, **settings})  # type: ignore[arg-type]
+    chosen = RouterSettings.model_validate({"seed": 0} | settings)
     budget = UploadBudget(chosen, clock)
     return Router(chosen, "plant", RateMeter(rate_per_s, clock), budget), budget
 

@@ -64,7 +64,7 @@ def simulate(of: Deployments, random: np.random.Generator) -> dict[str, Any]:
     recent evidence restarts where a window has ended.
     """
     runs = len(of.limits)
-    counts, newer, older = (_no_counts(runs) for _ in range(3))
+    counts, before, before_last = (_no_counts(runs) for _ in range(3))  # in all, and before the last windows
     windows = np.array([window_audits(limit) for limit in of.limits.tolist()])
     chosen = np.zeros(runs, np.intp)
     violated, known = np.zeros((2, runs), bool)
@@ -80,11 +80,11 @@ def simulate(of: Deployments, random: np.random.Generator) -> dict[str, Any]:
         forwarded = np.where(stays, 0, drawn)
         counts.parts[...] += part * forwarded
         counts.squares[...] += part * part * forwarded
-        recent = MissCounts(*(now - then for now, then in zip(_arrays(counts), _arrays(older), strict=True)))
+        recent = counts.since(before_last)
         chosen = np.minimum(thresholds_that_hold(counts, of.limits), thresholds_that_hold(recent, of.limits))
-        ended = (counts.audits - newer.audits).sum(axis=(1, 2)) >= windows
-        for now, new, old in zip(_arrays(counts), _arrays(newer), _arrays(older), strict=True):
-            old[ended], new[ended] = new[ended], now[ended]
+        ended = (counts.audits - before.audits).sum(axis=(1, 2)) >= windows
+        before_last.take(ended, before)
+        before.take(ended, counts)
         known |= chosen > 0
         place = np.maximum(chosen - 1, 0)[:, None]
         violated |= (chosen > 0) & (np.take_along_axis(of.rates, place, axis=1)[:, 0] > of.limits)
@@ -96,10 +96,6 @@ def simulate(of: Deployments, random: np.random.Generator) -> dict[str, Any]:
 
 def _no_counts(runs: int) -> MissCounts:
     return MissCounts(*(np.zeros((runs, CELLS, 2)) for _ in range(3)))
-
-
-def _arrays(counts: MissCounts) -> tuple[NDArray[np.float64], ...]:
-    return counts.audits, counts.parts, counts.squares
 
 
 def _steps() -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The pages of accounts in a real browser: by keyboard, on a phone, under their strict policy."""
+"""The pages of accounts in Chromium: by keyboard, on a phone, under their strict policy."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""Pages in a real browser: opened, watched for errors, and waited for."""
+"""Pages in Chromium: opened, watched for errors, and waited for."""
 
 import time
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The console as an operator uses it, in a real browser."""
+"""The console as an operator uses it, in Chromium."""
 
 from typing import Any
 

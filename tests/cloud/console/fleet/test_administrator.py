@@ -1,4 +1,4 @@
-"""An administrator in a real browser, with a real service: thresholds, moves and invitations."""
+"""An administrator in Chromium, with a real service: thresholds, moves and invitations."""
 
 import time
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""An operator's triage in a real browser: by keyboard, mouse and finger, together, and without the service."""
+"""An operator's triage in Chromium: by keyboard, mouse and finger, together, and without the service."""
 
 from typing import Any
 

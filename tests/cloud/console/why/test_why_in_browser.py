@@ -1,4 +1,4 @@
-"""The page of one verdict in a real browser: zoom, playback, comparison, readings under the pointer, links, axe."""
+"""The page of one verdict in Chromium: zoom, playback, comparison, readings under the pointer, links, axe."""
 
 import time
 import uuid
