@@ -1,8 +1,9 @@
 """Calibration of one source that follows its normal scores, fed by routes and verdicts.
 
-Accepted samples count as normal. Suspicious ones wait for the cloud's verdict: a normal one enters the reservoir, an
-anomalous one never does. Audits are a random share of the accepted samples, so an anomalous audit takes out all those
-that it stands for. `shared/adaptive_calibration.py` describes the estimate and its limits.
+Samples that are not withheld count as normal. Withheld ones wait for the cloud's verdict: a normal one enters the
+reservoir, an anomalous one never does. An anomalous verdict on a sample that counts as normal takes it out. Audits are
+a random share of the accepted samples, so an anomalous audit takes out all those that it stands for.
+`shared/adaptive_calibration.py` describes the estimate and its limits.
 """
 
 import io
@@ -41,7 +42,7 @@ log = EventLog("calibration")
 class _Sent:
     mode: int
     surprise: float
-    weight: float  # samples that it stands for if it is an audit, else 0
+    weight: float  # samples that it stands for among the normal ones, 0 if it is withheld
 
 
 class CalibrationFollower:
@@ -61,6 +62,7 @@ class CalibrationFollower:
         self._sent = OrderedDict[bytes, _Sent]()
         self._surprise = np.zeros(0)
         self._modes: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._withheld: NDArray[np.bool_] = np.zeros(0, np.bool_)
         self._fresh, self._since_s, self._cleared = 0, 0.0, 0
         self._has_moved = False
         self._verdicts: deque[Verdict] = deque(maxlen=MAX_EXPECTED)
@@ -88,6 +90,7 @@ class CalibrationFollower:
         modes = np.zeros(len(screened.scores), np.int64) if found is None else found
         surprise = screener.calibration.surprise(screened.scores, found)
         p_values, has_score = screened.p_values.copy(), screened.scores < UNSCORED
+        withheld = np.zeros(len(surprise), np.bool_)
         memory, name = rate_per_s * self.settings.memory_s, self._name()
         for mode in np.unique(modes).tolist():
             rows = (modes == mode) & has_score
@@ -97,8 +100,9 @@ class CalibrationFollower:
             if self._has_moved:
                 p_values[rows] = np.maximum(calibration.p_values(surprise[rows]), MIN_P_VALUE)
             if not self.settings.frozen:
-                calibration.observe(surprise[rows], memory)
-        self._surprise, self._modes = np.where(has_score, surprise, np.nan), modes
+                withheld[rows] = calibration.observe(surprise[rows], memory)
+        is_counted = has_score & (not self.settings.frozen)
+        self._surprise, self._modes, self._withheld = np.where(is_counted, surprise, np.nan), modes, withheld
         self._move(len(surprise), max(memory, self._limits.memory))
         return replace(screened, p_values=p_values, calibration_id=name)
 
@@ -110,7 +114,8 @@ class CalibrationFollower:
             for place, sample_id in sample_ids.items():
                 surprise, mode, code = float(self._surprise[place]), int(self._modes[place]), codes[place]
                 if code != ACCEPT and mode in self._by_mode and np.isfinite(surprise):
-                    weight = 1.0 / audit_share if code == AUDIT and audit_share > 0 else 0.0
+                    stands_for = 1.0 / audit_share if code == AUDIT and audit_share > 0 else 1.0
+                    weight = 0.0 if self._withheld[place] else stands_for
                     self._sent[sample_id.bytes] = _Sent(mode, surprise, weight)
             while len(self._sent) > MAX_EXPECTED:
                 self._sent.popitem(last=False)

@@ -96,6 +96,43 @@ def test_an_anomalous_audit_takes_out_the_samples_that_it_stands_for(screener: S
     assert shares[1] < shares[0]
 
 
+def weights_after(
+    folder: Path, screener: Screener, code: int, decision: Decision | None, *, is_withheld: bool
+) -> np.ndarray:
+    """Return the weights (normal, cleared and withheld; bins) after a verdict on one sample of a batch."""
+    of = follower(folder)
+    screened = of.adapt(screener.screen(batch_of(wider(BATCH, 1.5, 5))), screener, 0.0)
+    is_chosen = (screened.p_values <= LIMITS.withheld_p) == is_withheld
+    place, sample_id = int(np.flatnonzero(is_chosen)[np.argmin(screened.p_values[is_chosen])]), uuid.uuid4()
+    of.expect({place: sample_id}, np.full(BATCH, code, np.int8), 0.1)
+    if decision is not None:
+        of.learn([Verdict(sample_id, decision)])
+    of.adapt(screener.screen(batch_of(wider(BATCH, 1.5, 6))), screener, 0.0)
+    return of._by_mode[0].to_arrays()["weights"]
+
+
+def test_a_forwarded_sample_that_is_not_withheld_counts_as_normal_once(screener: Screener, tmp_path: Path) -> None:
+    waiting, normal, anomalous = (
+        weights_after(tmp_path, screener, FORWARD, decision, is_withheld=False)
+        for decision in (None, Decision.NORMAL, Decision.ANOMALOUS)
+    )
+    np.testing.assert_array_equal(normal, waiting)
+    age = np.exp(-BATCH / LIMITS.memory)
+    np.testing.assert_allclose((waiting - anomalous).sum(axis=1), [age, 0.0, 0.0], atol=1e-9)
+
+
+def test_a_withheld_audit_takes_no_normal_sample_out(screener: Screener, tmp_path: Path) -> None:
+    waiting, normal, anomalous = (
+        weights_after(tmp_path, screener, AUDIT, decision, is_withheld=True)
+        for decision in (None, Decision.NORMAL, Decision.ANOMALOUS)
+    )
+    np.testing.assert_array_equal(anomalous[:2], waiting[:2])
+    np.testing.assert_array_equal(anomalous[2], normal[2])
+    assert normal[2].sum() < waiting[2].sum()
+    age = np.exp(-BATCH / LIMITS.memory)
+    np.testing.assert_allclose((normal - waiting)[:2].sum(axis=1), [age, age], atol=1e-9)
+
+
 def test_a_frozen_calibration_stays_where_it_is(screener: Screener, tmp_path: Path) -> None:
     of = follower(tmp_path)
     run(of, screener, wider(3000, 1.5, 3))
