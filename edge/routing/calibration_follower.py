@@ -122,8 +122,10 @@ class CalibrationFollower:
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
         """Take verdicts of any source; those of other sources and of unknown samples are ignored."""
-        if self.is_adapting:
-            self._verdicts.extend(verdicts)
+        if not self.is_adapting:
+            return
+        with self._lock:
+            self._verdicts.extend(verdict for verdict in verdicts if verdict.sample_id.bytes in self._sent)
 
     def status(self) -> AdaptationStatus:
         """Return mode, and how far and since when p-values lie from those of training."""

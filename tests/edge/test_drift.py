@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.routing.calibration_follower import CalibrationFollower
+from edge.routing.calibration_follower import MAX_EXPECTED, CalibrationFollower
 from edge.routing.drift_watch import DriftWatch
 from edge.routing.router import ACCEPT, ALARM, AUDIT, FORWARD
 from edge.screener import ScreenedBatch, Screener, load_screener
@@ -160,6 +160,7 @@ def test_a_restart_goes_on_and_takes_verdicts_on_samples_of_the_last_run(screene
     )
     cleared = other.status().cleared
     other.learn([Verdict(uuid.UUID(bytes=key), Decision.NORMAL) for key in waiting])
+    other.learn([Verdict(uuid.uuid4(), Decision.NORMAL) for _ in range(MAX_EXPECTED)])  # of a faster source
     other.adapt(screener.screen(rows), screener, 0.0)
     assert other.status().cleared == cleared + len(waiting) > cleared
     (tmp_path / "calibrations" / "plant.npz").write_bytes(b"damaged")
