@@ -40,15 +40,10 @@ def run_benchmark(options: BenchmarkOptions, progress: StageProgress | None = No
     """Run a benchmark and return all results as JSON values.
 
     The keys are `sets`, `mean`, the options of the run and the published results. A failed set is listed under `failed`
-    and excluded from all means. Raises DataError if every set failed.
+    and excluded from all means. Raises DataError if every set failed, or if none suits the benchmark.
     """
-    sets = find_sets(options.benchmark, options.data, options.datasets)
-    if options.benchmark == "labels":
-        from cloud.evaluation.labels import has_enough
-
-        sets = [item for item in sets if has_enough(item.path)]
-    small, broken = _small_sets(options.benchmark, sets)
-    units = _units(options, [item for item in sets if item.name not in broken], small)
+    sets, small, broken = _checked_sets(options)
+    units = _units(options, sets, small)
 
     clock = StageClock()
 
@@ -64,7 +59,7 @@ def run_benchmark(options: BenchmarkOptions, progress: StageProgress | None = No
         progress(f"{len(units)} runs of {len(sets)} sets", 0.0)
     results = run_units(units, options.work, jobs=options.jobs, progress=report)
     failed = broken | failures(results)
-    if len(failed) == len(sets):
+    if len(failed) == len(sets) + len(broken):
         name, reason = next(iter(failed.items()))
         raise DataError(f"Every set failed; {name}: {reason}")
     published = published_figures(
@@ -123,17 +118,39 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers)) if "," in text else tuple(range(numbers[0]))
 
 
-def _small_sets(benchmark: str, sets: Sequence[DataSet]) -> tuple[set[str], dict[str, str]]:
-    """Return the names of the sets that the protocol bootstraps, and the error of each unreadable set."""
+def _checked_sets(options: BenchmarkOptions) -> tuple[list[DataSet], set[str], dict[str, str]]:
+    """Return the usable sets, the names of those that the protocol bootstraps, and the error of each other set.
+
+    Sets that are too small for the benchmark of labels are left out, unless they are named. Raises DataError if no set
+    is left.
+    """
+    usable: list[DataSet] = []
     small: set[str] = set()
     broken: dict[str, str] = {}
-    for item in sets if benchmark == "adbench" else ():
+    for item in find_sets(options.benchmark, options.data, options.datasets):
         try:
-            if is_small(item.path):
+            too_few = _too_few_samples(options.benchmark, item.path)
+            if options.benchmark == "adbench" and is_small(item.path):
                 small.add(item.name)
         except DataError as error:
             broken[item.name] = one_line_without_folders(str(error), item.path)
-    return small, broken
+            continue
+        if not too_few:
+            usable.append(item)
+        elif options.datasets:
+            broken[item.name] = too_few
+    if not usable and not broken:
+        raise DataError(f"{options.data}: every set is too small for this benchmark.")
+    return usable, small, broken
+
+
+def _too_few_samples(benchmark: str, path: Path) -> str:
+    """Return why a set is too small for the benchmark of labels; empty for every other set and benchmark."""
+    if benchmark != "labels":
+        return ""
+    from cloud.evaluation.labels import TOO_FEW, has_enough
+
+    return "" if has_enough(path) else TOO_FEW
 
 
 def _units(options: BenchmarkOptions, sets: Sequence[DataSet], small: set[str]) -> list[Unit]:

@@ -39,6 +39,7 @@ DEVELOPED_ON = ("annthyroid", "breastw", "cardio", "letter", "PageBlocks", "Pima
 BASELINES = ("knn", "isolation_forest")
 MAX_NORMAL, MAX_STREAM, MAX_ANOMALIES = 1000, 1200, 300  # bounds the time of a set
 MIN_NORMAL, MIN_ANOMALIES = 400, 20
+TOO_FEW = f"fewer than {MIN_NORMAL} normal rows or {MIN_ANOMALIES} anomalies"
 ANOMALY_SHARE, HELD_OUT_SHARE = 0.05, 0.3
 WINDOW = 32  # readings of a window of a series
 
