@@ -7,7 +7,6 @@ fitted on 70 % of the training rows and calibrated on the others, as the bundle 
 import hashlib
 import json
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from cloud.evaluation.baselines import baseline_scores
 from cloud.evaluation.drift.streams import OrderedData, StreamSource
 from cloud.evaluation.methods import BASELINE_WINDOW, row_blocks, training_table
+from cloud.evaluation.runner import code_fingerprint
 from cloud.evaluation.scoring import BundleScorer
 from cloud.methods.fusion import Fusion
 from cloud.serving.analysis import FUSED
@@ -139,7 +139,7 @@ def _from_arrays(arrays: dict[str, Floats]) -> StreamScores:
 
 
 def _fingerprint(source: StreamSource, settings: TrainingSettings) -> str:
-    """Return a hash of data, settings and version, which the scores depend on."""
+    """Return a hash of the data, the settings and the code outside this package, for which PROTOCOL stands."""
     status = source.path.stat()
-    facts = [PROTOCOL, version("vedette"), settings.model_dump(mode="json"), status.st_size, status.st_mtime_ns]
+    facts = [PROTOCOL, code_fingerprint(), settings.model_dump(mode="json"), status.st_size, status.st_mtime_ns]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
