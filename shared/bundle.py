@@ -37,7 +37,8 @@ from shared.errors import (
 from shared.files import write_durably
 from shared.modality import Modality
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
+READABLE_FORMATS = (3, 4)  # since 4 rows have a linear range of their own, which older versions would not see
 MAX_ARCHIVE_BYTES = 512 * 2**20
 MAX_MANIFEST_BYTES = 2**20
 MAX_FILES = 256
@@ -335,12 +336,11 @@ def _parse_manifest(data: bytes, where: str) -> Manifest:
     try:
         value = json.loads(data)
         version = value.get("format_version") if isinstance(value, dict) else None
-        if version != FORMAT_VERSION:
+        if version not in READABLE_FORMATS:
             is_newer = isinstance(version, int) and version > FORMAT_VERSION
             advice = "Update Vedette" if is_newer else "Retrain the bundle"
-            raise BundleMismatchError(
-                f"{where}: format {version}; this version reads format {FORMAT_VERSION}. {advice}."
-            )
+            formats = f"formats {READABLE_FORMATS[0]} to {FORMAT_VERSION}"
+            raise BundleMismatchError(f"{where}: format {version}; this version reads {formats}. {advice}.")
         return Manifest.model_validate(value)
     except (ValueError, RecursionError) as error:
         raise BundleIntegrityError(f"{where}: invalid manifest: {error}.") from None

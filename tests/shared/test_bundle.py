@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared import bundle as bundles
-from shared.bundle import FORMAT_VERSION, Bundle, InputSpec, Manifest, ParityFigures, npz_bytes, sign
+from shared.bundle import FORMAT_VERSION, READABLE_FORMATS, Bundle, InputSpec, Manifest, ParityFigures, npz_bytes, sign
 from shared.errors import BundleError, BundleIntegrityError, BundleMismatchError
 from shared.modality import Modality
 
@@ -225,7 +225,7 @@ def test_another_format_is_told_apart_from_damage() -> None:
     with pytest.raises(BundleMismatchError, match="Update Vedette"):
         Bundle.open(signed_by_hand(newer, {}), TRUSTED)
     with pytest.raises(BundleMismatchError, match="Retrain the bundle"):
-        Bundle.open(signed_by_hand(manifest | {"format_version": FORMAT_VERSION - 1}, {}), TRUSTED)
+        Bundle.open(signed_by_hand(manifest | {"format_version": READABLE_FORMATS[0] - 1}, {}), TRUSTED)
 
 
 @pytest.mark.parametrize("manifest", [b"", b"[]", b"null", b"\xff", b'{"format_version": 1}', b"[" * 100_000])
