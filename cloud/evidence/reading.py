@@ -22,7 +22,7 @@ from cloud.store import Store
 from cloud.store.contents import StoredMap, StoredPayload, first_payloads, load_maps
 from cloud.store.context_queries import DeviceState, device_state
 from cloud.store.labels import Label, StoredLabel, current_labels, label_history
-from cloud.store.near_copies import copies_of_sample
+from cloud.store.near_copies import NO_COPIES, StoredCopies, copies_of_sample
 from cloud.store.queries import JudgedSample, is_waiting, judged_sample, key_of, verdict_page
 from cloud.store.verdict_columns import VerdictRecord, VerdictRow
 from cloud.store.verdict_keys import VerdictFilter
@@ -51,7 +51,7 @@ class Surroundings:
     own_labels: tuple[StoredLabel, ...]
     device: DeviceState
     site: str
-    near_copies: int = 0
+    near_copies: StoredCopies = NO_COPIES
     payloads: Mapping[int, sample_pb2.Payload] = field(default_factory=dict)
     maps: Mapping[int, StoredMap] = field(default_factory=dict)
 
@@ -76,7 +76,7 @@ class Evidence:
     examples: tuple[NormalExample, ...]
     site: str
     gaps: tuple[str, ...]
-    near_copies: int = 0
+    near_copies: StoredCopies = NO_COPIES
 
     @property
     def marked_cells(self) -> NDArray[np.uint8] | None:

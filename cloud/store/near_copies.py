@@ -7,6 +7,7 @@ retention may drop in bulk; it is deleted by its own age.
 import time
 from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Delete, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from cloud.store.engine import Store
 from cloud.store.retention import in_chunks
 from cloud.store.review.progress import raise_version
-from cloud.store.sample_keys import is_sample
+from cloud.store.sample_keys import are_samples
 from cloud.store.schema import near_copies, review_members, samples
 from cloud.store.upsert import upsert
 from shared.status import NearCopies
@@ -22,6 +23,16 @@ from shared.status import NearCopies
 _MAX_COPIES = 2**40  # bounds the sum over a review item to 64 bits
 _ID_BYTES = 16
 _DAY_S = 86_400.0
+
+
+class StoredCopies(NamedTuple):
+    """Number of near copies of a sample, and when the last one was captured by the device's clock; 0 without one."""
+
+    copies: int = 0
+    last_at_s: float = 0.0
+
+
+NO_COPIES = StoredCopies()
 
 
 async def store_near_copies(store: Store, device_id: str, counts: Sequence[NearCopies]) -> int:
@@ -36,19 +47,20 @@ async def store_near_copies(store: Store, device_id: str, counts: Sequence[NearC
             largest[item.sample_id] = item
     if not largest:
         return 0
-    now_s, rows = time.time(), dict[int, dict[str, object]]()
     async with store.reading() as connection:
-        for item in largest.values():
-            found = select(samples.c.number).where(is_sample(connection, item.sample_id))
-            number = (await connection.execute(found.where(samples.c.device_id == device_id))).scalar_one_or_none()
-            if number is not None:
-                rows[number] = {
-                    "number": number,
-                    "device_id": device_id,
-                    "copies": min(item.copies, _MAX_COPIES),
-                    "last_at_s": min(max(item.last_at_s, 0.0), now_s),
-                    "received_at_s": now_s,
-                }
+        own = are_samples(connection, list(largest)), samples.c.device_id == device_id
+        found = (await connection.execute(select(samples.c.number, samples.c.sample_id).where(*own))).all()
+    now_s = time.time()
+    rows = {
+        number: {
+            "number": number,
+            "device_id": device_id,
+            "copies": min(largest[sample_id].copies, _MAX_COPIES),
+            "last_at_s": min(max(largest[sample_id].last_at_s, 0.0), now_s),
+            "received_at_s": now_s,
+        }
+        for number, sample_id in found
+    }
     if not rows:
         return 0
     async with store.writing() as connection:
@@ -71,10 +83,11 @@ async def copies_of_items(connection: AsyncConnection, items: Sequence[int]) -> 
     return {row.item: int(row.copies) for row in rows}
 
 
-async def copies_of_sample(connection: AsyncConnection, number: int) -> int:
-    """Return the number of copies of a sample."""
-    query = select(near_copies.c.copies).where(near_copies.c.number == number)
-    return int((await connection.execute(query)).scalar_one_or_none() or 0)
+async def copies_of_sample(connection: AsyncConnection, number: int) -> StoredCopies:
+    """Return the number of copies of a sample, and the time of the last one."""
+    query = select(near_copies.c.copies, near_copies.c.last_at_s).where(near_copies.c.number == number)
+    row = (await connection.execute(query)).one_or_none()
+    return StoredCopies(*row) if row is not None else NO_COPIES
 
 
 async def remove_old_copies(store: Store, verdicts_days: float) -> int:

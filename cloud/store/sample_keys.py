@@ -4,6 +4,8 @@ On SQLite the id is a unique key of `samples`. On PostgreSQL no key reaches over
 a narrow table of their own, which says where the sample is.
 """
 
+from collections.abc import Sequence
+
 from sqlalchemy import BigInteger, ColumnElement, LargeBinary, String, column, select, table
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -22,6 +24,13 @@ def is_sample(connection: AsyncConnection, sample_id: bytes) -> ColumnElement[bo
         number = select(sample_keys.c.number).where(sample_keys.c.sample_id == sample_id)
         condition = samples.c.number == number.scalar_subquery()
     return condition
+
+
+def are_samples(connection: AsyncConnection, sample_ids: Sequence[bytes]) -> ColumnElement[bool]:
+    """Return the condition that a row of `samples` is one of those with these ids."""
+    if connection.dialect.name == "postgresql":
+        return samples.c.number.in_(select(sample_keys.c.number).where(sample_keys.c.sample_id.in_(sample_ids)))
+    return samples.c.sample_id.in_(sample_ids)
 
 
 def may_wait(dialect: str, number: ColumnElement[int]) -> tuple[ColumnElement[bool], ...]:

@@ -3,7 +3,7 @@
 from sqlalchemy import func, select, update
 
 from cloud.console.review.item_view import copies_words, item_view
-from cloud.store.near_copies import remove_old_copies, store_near_copies
+from cloud.store.near_copies import copies_of_sample, remove_old_copies, store_near_copies
 from cloud.store.removal import begin_removal, delete_data
 from cloud.store.review.builder import build_items
 from cloud.store.review.item_filter import ItemFilter
@@ -36,6 +36,9 @@ async def test_an_item_shows_the_copies_of_its_samples_that_stayed(store):
     assert await store_near_copies(store, "one", [*reported, *others]) == 2
     assert await store_near_copies(store, "two", [NearCopies(sample_id=one, copies=99, last_at_s=6.0)]) == 0
     assert await store_near_copies(store, "one", [NearCopies(sample_id=one, copies=39, last_at_s=6.0)]) == 0
+    async with store.reading() as connection:
+        assert await copies_of_sample(connection, numbers[0]) == (40, 5.0)
+        assert await copies_of_sample(connection, max(numbers) + 1) == (0, 0.0)
     view = item_view(await item_of(store))
     assert view["facts"].endswith(", and 47 near copies on the device")
     assert view["mark"] != mark  # open pages show it
