@@ -25,7 +25,8 @@ class StreamWatch:
     """Passes the alarms of one source on, or one warning if the stream differs from the training data.
 
     Two tests give one warning. The monitor finds floods of alarms and suspicious samples within a minute, and its
-    warning stands for the alarms. The drift watch finds slow changes of scores and channels, and alarms go on.
+    warning stands for the alarms. The drift watch, if its mode is on, finds slow changes of scores and channels, and
+    alarms go on.
     """
 
     def __init__(
