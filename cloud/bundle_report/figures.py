@@ -64,6 +64,18 @@ class Resolution(_Frozen):
     is_resolved: bool
 
 
+class Recalibration(_Frozen):
+    """Recalibration that made a bundle from its parent.
+
+    `false_alarms`: labelled ones; `stream_normals`: estimated number of normal samples that they are a share of;
+    `added_scores`: scores that the fused calibration got.
+    """
+
+    false_alarms: int
+    stream_normals: int
+    added_scores: int
+
+
 class GroupRuns(_Frozen):
     """Devices of a group that run the bundle with an artefact; `reporting` of them sent a heartbeat lately."""
 
@@ -88,6 +100,7 @@ class BundleReport(_Frozen):
     groups: tuple[str, ...] | None
     trained_on: str
     training_seconds: float | None
+    recalibration: Recalibration | None
     train_samples: int | None
     held_out_samples: int | None
     labelled_samples: int | None

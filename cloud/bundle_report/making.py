@@ -8,6 +8,7 @@ from cloud.bundle_report.figures import (
     BundleReport,
     GroupRuns,
     MethodReport,
+    Recalibration,
     Resolution,
     SyntheticAnomalies,
 )
@@ -45,6 +46,7 @@ def make_report(
         groups=listed.groups,
         trained_on=str(training.get("data", "")),
         training_seconds=_number(training.get("seconds")),
+        recalibration=_recalibration(manifest),
         train_samples=_integer(training.get("train_samples")),
         held_out_samples=held_out,
         labelled_samples=_integer(training.get("labelled_samples")),
@@ -173,6 +175,15 @@ def _resolution(figures: Mapping[str, Any]) -> Resolution | None:
         alarms_per_day=per_day * rarest,
         is_resolved=asked == 0 or min(1.0, asked / per_day) >= rarest * (1 - 1e-9),
     )
+
+
+def _recalibration(manifest: Manifest) -> Recalibration | None:
+    """Return the recalibration that made this bundle; a federated round keeps the facts of one before it."""
+    raw = _mapping(manifest.training.get("recalibration"))
+    counts = {name: _integer(raw.get(name)) for name in Recalibration.model_fields}
+    if raw.get("parent_bundle_id") != manifest.parent_bundle_id or None in counts.values():
+        return None
+    return Recalibration.model_validate(counts)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -43,6 +43,12 @@ def report_on_page(report: BundleReport) -> dict[str, Any]:
 
 def trained_words(report: BundleReport) -> str:
     """Return how a bundle was made, in one sentence."""
+    if report.recalibration is not None:
+        alarms = count_words(report.recalibration.false_alarms)
+        return (
+            f"Its calibration was made again from {report.parent_bundle_id}, with {alarms} labelled false alarms; its "
+            "networks are the same."
+        )
     if report.parent_bundle_id and report.training_seconds is None:
         return f"A federated round made it from {report.parent_bundle_id}."
     if report.train_samples is None:

@@ -15,7 +15,10 @@ ReadManifest: TypeAlias = Callable[[str], Awaitable[Manifest]]
 ReadRollout: TypeAlias = Callable[[str], Awaitable[RolloutView | None]]
 """Function that returns the newest rollout of a bundle name, or None."""
 
-NO_JUDGEMENT = "This bundle holds no judgement: a federated round made it, or an earlier version of Vedette trained it."
+NO_JUDGEMENT = (
+    "This bundle holds no judgement: a federated round or a recalibration made it, or an earlier version of Vedette "
+    "trained it."
+)
 
 
 def bundle_view(manifest: Manifest) -> dict[str, Any]:

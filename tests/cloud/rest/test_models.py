@@ -12,6 +12,7 @@ from starlette.responses import FileResponse
 
 from cloud.bundle_report import reading
 from cloud.bundle_report.reading import BundleReports
+from cloud.console.models.bundle_words import trained_words
 from cloud.rest import archive_download
 from cloud.rest.archive_download import RETRY_S, ArchiveDownload, DownloadSlots
 from cloud.rest.front import TaggedAnswer
@@ -43,7 +44,7 @@ TRAINING = {
 }
 
 
-async def publish_rich(fleet: Fleet) -> str:
+async def publish_rich(fleet: Fleet, version: int = 2, **updates: Any) -> str:
     """A bundle with a fusion, a calibration and the figures of a training run, beside the current one."""
     scores = {"scores": np.arange(412.0), "tail": np.array([400.0, 1.0, 0.1])}
     fusion = {f"own/{name}/{key}": array for name in ("score_norm", "knn") for key, array in scores.items()}
@@ -56,7 +57,8 @@ async def publish_rich(fleet: Fleet) -> str:
         "cloud/fusion.npz": npz_bytes(fusion),
     }
     figures = ParityFigures(rank_correlation=0.998, label_agreement=0.99, max_score_difference=0.1)
-    facts = manifest(SHUTTLE, 2).model_copy(update={"training": TRAINING, "parity": {"int8_openvino": figures}})
+    updates = {"training": TRAINING, "parity": {"int8_openvino": figures}} | updates
+    facts = manifest(SHUTTLE, version).model_copy(update=updates)
     return (await fleet.registry.publish(sign(facts, files, KEY), make_current=False)).bundle_id
 
 
@@ -85,6 +87,22 @@ async def test_a_report_holds_what_manifest_and_archive_say(fleet: Fleet, client
     current = (await client.get(f"/bundles/{fleet.bundle_ids['shuttle']}/report")).json()
     assert current["runs"] == [{"group": "default", "artefact": "int8_openvino", "devices": 1, "reporting": 1}]
     assert (await client.get("/bundles/none/report")).status_code == 404
+
+
+async def test_a_report_says_what_was_made_again_from_the_parent(fleet: Fleet) -> None:
+    counts = {"false_alarms": 12, "stream_normals": 4000, "added_scores": 3}
+    parent = "shuttle-2-0badcafe"
+    training = {name: value for name, value in TRAINING.items() if name != "seconds"}
+    training["recalibration"] = counts | {"parent_bundle_id": parent}
+    for version, made_from, facts, words in (
+        (3, parent, counts, f"Its calibration was made again from {parent}, with 12 labelled false alarms; "),
+        (4, "shuttle-3-0badcafe", None, "A federated round made it from shuttle-3-0badcafe."),
+    ):
+        bundle_id = await publish_rich(fleet, version, training=training, parent_bundle_id=made_from)
+        report = await BundleReports(fleet.store, fleet.registry, 60.0).report(bundle_id, 0.0)
+        assert report is not None
+        assert report.model_dump()["recalibration"] == facts
+        assert trained_words(report).startswith(words)
 
 
 async def test_a_bundle_whose_archive_is_gone_still_has_a_report(fleet: Fleet, client: httpx.AsyncClient) -> None:

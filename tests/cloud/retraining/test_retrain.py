@@ -13,6 +13,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from typer.testing import CliRunner, Result
 
 from cloud.retraining.frozen import is_frozen
+from cloud.retraining.recalibrate import recalibrated
+from cloud.retraining.run import settings_of
 from cloud.serving.analysis import load_analysis
 from cloud.serving.verdicts import decode_batch, judge_batch
 from cloud.store import Store, open_store
@@ -25,8 +27,11 @@ from cloud.store.rollouts import newest_rollout
 from cloud.store.sqlite.store import DATABASE_FILE
 from cloud.training import TrainingSettings, train_bundle
 from cloud.training.data import TableData
+from edge.screener import CalibrationResolution
 from shared.bundle import FUSION_FILE, Bundle
+from shared.calibration_modes import CalibrationByMode
 from shared.cli import build
+from shared.errors import DataError
 from shared.modality import Modality
 from shared.samples import Decision, Route, Sample, Screening
 from shared.signing_keys import load_signing_key, new_signing_key
@@ -154,9 +159,10 @@ def test_labels_are_learned_and_the_candidate_is_compared_on_samples_it_never_sa
     assert facts["added_scores"] > 0
     assert figures["candidate"]["dismissed"]["hits"] < figures["running"]["dismissed"]["hits"]
     assert figures["candidate"]["auroc"] == pytest.approx(figures["running"]["auroc"], abs=0.05), "the order stays"
-    recalibrated = Bundle.open(press.folder / "new.vedette", [press.key.public_key()])
+    changed = Bundle.open(press.folder / "new.vedette", [press.key.public_key()])
     before = press.bundle.manifest.files
-    assert {name for name, entry in recalibrated.manifest.files.items() if entry != before[name]} == {FUSION_FILE}
+    check_recalibrated(press, changed)
+    assert {name for name, entry in changed.manifest.files.items() if entry != before[name]} == {FUSION_FILE}
     outcome, result = press.call("--publish", "--trial", "trial=press-8", "--waves", "100")
     assert outcome.exit_code == 0, outcome.output
     frozen = {kind: sum(is_frozen(sample_id(kind + n), by_time=False) for n in range(60)) for kind in (1000,)}
@@ -184,6 +190,18 @@ def test_labels_are_learned_and_the_candidate_is_compared_on_samples_it_never_sa
     assert begun is not None
     assert (begun.bundle_id, begun.before_bundle_id) == (made.manifest.bundle_id, press.bundle.manifest.bundle_id)
     assert result["published"] == "rollout begun"
+
+
+def check_recalibrated(press: Press, changed: Bundle) -> None:
+    """A recalibrated bundle does not say what was judged of its parent, and cannot be recalibrated again."""
+    old, new = press.bundle.manifest, changed.manifest
+    assert "seconds" not in new.training
+    assert new.training["judgement"] == {"figures": {"resolution": old.training["judgement"]["figures"]["resolution"]}}
+    calibration = CalibrationByMode.from_arrays(changed.arrays(new.artefacts[0].calibration))
+    assert CalibrationResolution.of(calibration, new) == CalibrationResolution.of(calibration, old), "as devices say"
+    settings, alarms = settings_of(new, None, 3), list(new_product(np.random.default_rng(4), 5).astype(np.float32))
+    with pytest.raises(DataError, match=f"already: .* press --to {old.bundle_id}"):
+        recalibrated(changed, alarms, 100.0, settings=settings, signing_key=press.key, device="cpu")
 
 
 def test_the_same_samples_are_frozen_each_time_and_windows_of_one_time_together() -> None:
