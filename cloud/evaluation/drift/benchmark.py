@@ -69,7 +69,8 @@ def run_drift_benchmark(options: DriftBenchmarkOptions, progress: Progress | Non
         part = SEEN if source.family == SEEN_FAMILY else UNSEEN
         streams[source.key] = {"part": part, **facts(scored), "methods": stream_figures(scored, options.limits)}
     if not streams:
-        raise DataError(f"Every stream failed; {next(iter(failed.items()))}")
+        name, reason = next(iter(failed.items()))
+        raise DataError(f"Every stream failed; {name}: {reason}")
     return {
         "streams": streams,
         "means": {part: means([item for item in streams.values() if item["part"] == part]) for part in (SEEN, UNSEEN)},

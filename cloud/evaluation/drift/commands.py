@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from cloud.evaluation.result_files import measure_and_write
-from shared.errors import SettingsError
+from shared.errors import SettingsError, VedetteError
 
 
 def drift(
@@ -54,7 +54,12 @@ def drift(
         with shown_progress() as progress:
             return run_drift_benchmark(options, progress)
 
-    show_drift(measure_and_write(measure, json_path, output, drift_page))
+    summary = measure_and_write(measure, json_path, output, drift_page)
+    show_drift(summary)
+    if summary["failed"]:
+        raise VedetteError(
+            f"{len(summary['failed'])} of the streams failed; the means exclude them. See the list above."
+        )
 
 
 def _command(families: str, effort: float, output: Path | None, *, quick: bool) -> str:

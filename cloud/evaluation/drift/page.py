@@ -9,19 +9,27 @@ from cloud.evaluation.drift.benchmark import MIN_NORMALS, OFF, SEEN, UNSEEN
 from cloud.evaluation.drift.replay import CREEP_SAMPLES, CREEP_SURPRISE, LABELS, VERDICTS
 from cloud.evaluation.drift.stream_scores import EDGE
 from cloud.evaluation.page import table
-from shared.terminal import new_console, print_table
+from shared.terminal import new_console, print_table, print_text
 
 _HEADER = ["method", "calibration", "mean", "worst", "mean, large", "worst, large", "recall lost", "creeping fault"]
-_INTRODUCTION = (
-    "A screener is trained once for each stream: on the first half of a table's normal rows in file order, on the "
-    "training part of a machine, on a normal run of a plant. The rest of the data in its order, with its anomalies in "
-    "place, is the stream. An alarm is a p-value of at most 1 %, the promise.\n\n"
+_TRAINED = "A screener is trained once for each stream:"
+_QUICK = "A quick run trains no screener. kNN and Isolation Forest are fitted once for each stream:"
+_STREAMS = (
+    " on the first half of a table's normal rows in file order, on the training part of a machine, on a normal run of "
+    "a plant. The rest of the data in its order, with its anomalies in place, is the stream. An alarm is a p-value of "
+    "at most 1 %, the promise."
+)
+_CALIBRATIONS = (
     "* **off**: the calibration of training.\n"
     "* **unanswered**: the calibration adapts, and nobody answers for a suspicious sample.\n"
     f"* **answered**: {100 * LABELS.share:g} % of the suspicious samples, drawn at random, get their label "
-    f"{LABELS.delay} samples later.\n"
-    f"* **cascade**: the device adapts by the cloud's verdicts alone, {VERDICTS.delay} sample later; the cloud's "
-    "p-values are those of `fused`, answered.\n\n"
+    f"{LABELS.delay} samples later."
+)
+_CASCADE = (
+    f"\n* **cascade**: the device adapts by the cloud's verdicts alone, {VERDICTS.delay} sample later; the cloud's "
+    "p-values are those of `fused`, answered."
+)
+_COLUMNS = (
     "Columns: realised false alarms over the promise, as mean and worst over the streams, and over the large ones with "
     f"{MIN_NORMALS} normals or more, because fewer cannot show a rate of 1 %. `recall lost`, in points: recall of the "
     "oracle minus recall here. The oracle is the one threshold with 1 % false alarms on the whole stream. `creeping "
@@ -30,15 +38,20 @@ _INTRODUCTION = (
     "The tables were looked at while the method was developed, so their figures are not an independent test. The "
     "machines and the plant were not: nothing was tuned on them."
 )
-_QUICK = "A quick run: kNN and Isolation Forest stand for the scores, and no screener was trained."
 _TITLES = {SEEN: "Tables (ADBench), seen in development", UNSEEN: "Machines (SMD) and plant (TEP), not seen before"}
 
 
 def drift_page(summary: Mapping[str, Any]) -> str:
     """Return the page of a run from its JSON values."""
     made = f"Made by `{summary['command']}` with Vedette {summary['version']}: {len(summary['streams'])} streams."
-    methods = next(iter(summary["streams"].values()))["methods"]
-    parts = ["# False alarms under drift", _INTRODUCTION, made, *([] if EDGE in methods else [_QUICK])]
+    is_trained = EDGE in next(iter(summary["streams"].values()))["methods"]
+    parts = [
+        "# False alarms under drift",
+        (_TRAINED if is_trained else _QUICK) + _STREAMS,
+        _CALIBRATIONS + (_CASCADE if is_trained else ""),
+        _COLUMNS,
+        made,
+    ]
     for name, figures in summary["means"].items():
         if figures:
             parts += [f"## {_TITLES[name]}"]
@@ -50,10 +63,13 @@ def drift_page(summary: Mapping[str, Any]) -> str:
 
 
 def show_drift(summary: Mapping[str, Any], console: Console | None = None) -> None:
-    """Print the means of both halves of the streams."""
+    """Print the means of the streams that were seen in development and of the others, and the failed streams."""
     console = console if console is not None else new_console()
     for name, figures in summary["means"].items():
-        print_table(console, _TITLES[name], _HEADER, _rows(figures), left=(0, 1))
+        if figures:
+            print_table(console, _TITLES[name], _HEADER, _rows(figures), left=(0, 1))
+    for name, reason in summary["failed"].items():
+        print_text(console, f"Failed: {name}: {reason}")
 
 
 def _rows(figures: Mapping[str, Any]) -> list[list[str]]:
