@@ -50,7 +50,7 @@ class MissLimit:
         except sqlite3.Error as error:
             if self._throttle.allow("counts"):
                 log.error("audits_unreadable", source=self._source_id, error=str(error))
-        self._choose()
+        self.words, self.problem = self._choose()
 
     def status(self) -> MissStatus:
         """Return the figures of the bundle that runs."""
@@ -82,41 +82,41 @@ class MissLimit:
         needed = [0] if self._tested else [audits_needed(each, limit) for each in tests]
         self._needed = None if None in needed else max(number for number in needed if number is not None)
 
-    def _choose(self) -> None:
+    def _choose(self) -> tuple[str, str]:
+        """Set the threshold; return what to say of the limit, and the problem, empty without one."""
         settings = self._router.settings
         limit = settings.max_miss_rate
-        self.words = self.problem = ""
         if limit <= 0 or settings.mode != "cascade":
             self._router.threshold = None
-            return
+            return "", ""
         name = f"max_miss_rate {percent_text(limit)}"
         if not self._tested:
             self._router.threshold = None
-            self.words = f"{name}: {self._until_it_holds(limit)}"
-            return
+            return f"{name}: {self._until_it_holds(limit)}", ""
         wanted = float(THRESHOLDS[self._tested - 1])
         share, carried = self._share_up_to(wanted), self._budget.carried_share()
         if share is None and self._budget.is_limited:
             self._router.threshold = None
-            self.words = (
+            words = (
                 f"{name} asks for p-values up to {wanted:.3g}: {MIN_COUNTED:,.0f} samples show whether the budget "
                 f"carries them; until then {self._in_force}"
             )
-            return
+            return words, ""
         if share is None or share <= carried:
             self._router.threshold = wanted
             part = "" if share is None else f", {percent_text(share)} of all"
-            self.words = (
+            words = (
                 f"{name} was held (95 %) over the last {self.counts.recent_audits:,} audits, and since the bundle "
                 f"started: {self._in_force}{part}"
             )
-            return
+            return words, ""
         self._router.threshold = self._carried_threshold(carried)
-        self.problem = self.words = (
+        problem = (
             f"{name} needs {percent_text(share)} of the samples, and the budget carries {percent_text(carried)} beside "
             f"the audits: raise max_samples_per_s and max_bytes_per_s {share / max(carried, 1e-6):.2g} times, or raise "
             "max_miss_rate"
         )
+        return problem, problem
 
     @property
     def _in_force(self) -> str:
