@@ -22,8 +22,11 @@ from edge.operation.state_folder import lock_state
 from edge.pipeline import Pipeline, PipelineContext
 from edge.problems import counted_problems, source_problems
 from edge.routing.budget import UplinkLoad, UploadBudget
+from edge.routing.calibration_follower import FOLDER as CALIBRATIONS
+from edge.routing.drift_watch import FOLDER as DRIFT
 from edge.routing.repeats.snapshot import FOLDER as REPEATS
 from edge.routing.screening_log import ScreeningLog
+from edge.routing.stream_watch import FOLDER as STREAMS
 from edge.sealing import Seal
 from edge.settings import AgentSettings, RouterSettings
 from edge.spool import Spool
@@ -53,6 +56,7 @@ from shared.status import (
 )
 from shared.tracing import SampleSpans
 
+STATE_FOLDERS = NORMAL_BUFFERS, REPEATS, CALIBRATIONS, DRIFT, STREAMS
 HOUSEKEEPING_S = 1.0
 SOURCES_STOP_S, ALARMS_STOP_S = 2.0, 0.5
 
@@ -74,7 +78,7 @@ class Agent:
         # A signal handler may interrupt this thread while it holds the event's lock; this queue is reentrant.
         self._orders: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._state_lock = lock_state(settings.state_dir)
-        for folder in (".", "bundles", NORMAL_BUFFERS, REPEATS, "engine_cache", IDENTITY):
+        for folder in (".", "bundles", *STATE_FOLDERS, "engine_cache", IDENTITY):
             remove_unfinished(settings.state_dir / folder)
         self.screen_latency, self.verdict_latency = LatencyHistogram(), LatencyHistogram()
         self._latencies = {"screen": self.screen_latency, "sample_to_verdict": self.verdict_latency}
