@@ -24,7 +24,6 @@ from shared.miss_bound import BETS, CONFIDENCE, LOG_WEIGHTS, Values, first_that,
 THRESHOLDS: Values = 0.25 * 10.0 ** (-np.arange(81) / 20.0)
 """(thresholds,) p-values from 0.25 down to 2.5e-5, each 0.89 times the one before."""
 CELLS = len(THRESHOLDS) + 1
-MOST_LIMIT = 0.5
 WINDOW_MISSES = 500  # that a window may have at the limit: more find a closer threshold, fewer see a rise sooner
 _NORMAL, _ANOMALOUS = range(2)
 _LARGEST_PART = 0.5
@@ -113,7 +112,8 @@ def thresholds_that_hold(counts: MissCounts, limit: ArrayLike, confidence: float
 def audits_needed(counts: MissCounts, limit: float, confidence: float = CONFIDENCE) -> int | None:
     """Return how many more audits without an anomalous one show the largest threshold to hold; None for no number."""
     least = -math.log(1.0 - confidence)
-    return first_that(lambda more: bool(log_evidence_at(counts.with_normal(more), limit)[0] >= least))
+    first = MissCounts(*(each[..., :2, :] for each in _arrays(counts)))  # the cells of the largest threshold
+    return first_that(lambda more: bool(log_evidence_at(first.with_normal(more), limit)[0] >= least))
 
 
 def _arrays(counts: MissCounts) -> tuple[Values, Values, Values]:
