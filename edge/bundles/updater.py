@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -58,7 +59,7 @@ class Updater:
         group: FollowedSettings | None = None,
         repeats: Sequence[CopyReporter] = (),
     ) -> None:
-        self._repeats = repeats
+        self._repeats = deque(repeats)
         self._cache, self._bundle_keys, self._group = cache, bundle_keys, group
         self._version, self._settings = version, settings
         self._followers, self._spool, self._counters, self._warnings = followers, spool, counters, warnings
@@ -119,7 +120,11 @@ class Updater:
             self.nudge()
 
     def _near_copies(self) -> list[tuple[CopyReporter, Sequence[NearCopies]]]:
-        """Return the counts to report of each source, at most MAX_NEAR_COPIES in all."""
+        """Return the counts to report of each source, at most MAX_NEAR_COPIES in all.
+
+        Each call begins at the next source, so that none waits for another.
+        """
+        self._repeats.rotate(-1)
         room = MAX_NEAR_COPIES
         found: list[tuple[CopyReporter, Sequence[NearCopies]]] = []
         for item in self._repeats:

@@ -15,6 +15,7 @@ from edge.counters import Counters
 from edge.rehearsal import Rehearsal, rehearse
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
+from edge.routing.repeats.counts import CopyCounts
 from edge.routing.repeats.filter import RepeatFilter
 from edge.routing.repeats.memory import EVERY, PAUSE_S
 from edge.routing.router import ALARM, AUDIT, FORWARD, RateMeter, Router
@@ -28,6 +29,7 @@ from shared.bundle import Bundle
 from shared.modality import Modality
 from shared.samples import Decision, SampleBatch, Verdict
 from shared.signing_keys import public_pem
+from shared.status import MAX_NEAR_COPIES
 from tests.edge.bundles import normal_images, normal_rows, tabular_bundle
 from tests.edge.clock import Clock
 from tests.edge.memory_cloud import MemoryCloud, MemoryTransport, failure
@@ -288,6 +290,19 @@ async def test_counts_are_reported_until_the_service_has_them(site: Site, tmp_pa
     await asyncio.wait([running])
     spool.close()
     assert sent[:3] == [[count], [count], []]
+
+
+def test_a_source_with_many_counts_keeps_no_other_from_reporting(tmp_path: Path) -> None:
+    counters, sources = Counters(), (CopyCounts(), CopyCounts())
+    for source in sources:
+        for _ in range(MAX_NEAR_COPIES):
+            source.add(uuid.uuid4().bytes, 0.0)
+    spool = Spool(tmp_path / "spool.db", SpoolSettings(), counters)
+    cache = BundleCache(tmp_path, [])
+    updater = Updater("1", UplinkSettings(), cache, [], spool, counters, list, LinkMeter(), repeats=sources)
+    reporters = [next(item for item, counts in updater._near_copies() if counts) for _ in range(4)]
+    spool.close()
+    assert {id(item) for item in reporters} == {id(source) for source in sources}
 
 
 def test_a_rehearsal_says_what_each_held_row_is_a_copy_of(
