@@ -207,11 +207,13 @@ def test_what_is_new_in_any_way_travels(site: Site, signing_key: Ed25519PrivateK
     assert not site.held(HARMLESS + np.array([[0.6, 0.0, 0.0]]))  # beyond the radius
     site.judge(Decision.ANOMALOUS, 1e-3)
     assert not site.held(HARMLESS + np.array([[0.2, 0.0, 0.0]]))  # near both
-    site.clock.now += EXPIRES_S + 1
-    assert not site.held(near(HARMLESS, 1, seed=2))
     site.screen(near(DEFECT, 3, seed=4))
     site.judge(Decision.ANOMALOUS, 1e-4)
     assert site.held(near(DEFECT, 10, seed=5))
+    site.clock.now += EXPIRES_S + 1
+    assert not site.held(near(DEFECT, 10, seed=6))
+    site.judge(Decision.ANOMALOUS, 1e-4)
+    assert site.held(near(DEFECT, 10, seed=7))
     site.screener = load_screener(tabular_bundle(signing_key, 2), "int8_onnxruntime", 64, tmp_path)
     assert not site.held(near(DEFECT, 10, seed=5))
 
