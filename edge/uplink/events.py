@@ -40,7 +40,7 @@ class EventReader:
         on_bundle_changed: Callable[[], None],
         on_verdicts: Callable[[Sequence[Verdict]], None] = lambda _: None,
     ) -> None:
-        """`on_verdicts` is called with new verdicts once they are stored."""
+        """`on_verdicts` is called on another thread, with new verdicts once they are stored."""
         self._verdicts, self._counters, self._latency = verdicts, counters, latency
         self._on_bundle_changed, self._on_verdicts = on_bundle_changed, on_verdicts
         self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s, jitter=HALF_JITTER)
@@ -96,7 +96,7 @@ class EventReader:
         # Totals, not sums: after a loss of the table all verdicts are read again and would count twice.
         self._counters.raise_to(self._verdicts.totals())
         if new:
-            self._on_verdicts(new)
+            await asyncio.to_thread(self._on_verdicts, new)
         now_ms = time.time() * 1000
         for verdict in new:  # the id contains the time of routing in ms
             latency_ms = now_ms - (verdict.sample_id.int >> 80)

@@ -237,8 +237,18 @@ def test_verdicts_read_again_after_their_table_was_lost_count_once(tmp_path: Pat
     event = detection_pb2.Event(cursor=1, verdict=verdict_to_message(verdict(new_sample_id())))
     for name in ("verdicts.db", "a-new-one.db"):
         store = VerdictStore(tmp_path / name)
-        reader = EventReader(UplinkSettings(), store, counters, LatencyHistogram(), lambda: None)
+        threads: list[int] = []
+        reader = EventReader(
+            UplinkSettings(),
+            store,
+            counters,
+            LatencyHistogram(),
+            lambda: None,
+            lambda _, threads=threads: threads.append(threading.get_ident()),
+        )
         asyncio.run(reader._handle([event]))
+        assert len(threads) == 1
+        assert threads != [threading.get_ident()]  # learning from verdicts does not stop the uplink's loop
         assert counters.snapshot()["verdicts"] == 1
         assert counters.snapshot()["verdicts_anomalous"] == 1
         store.close()

@@ -160,10 +160,14 @@ class RepeatFilter:
 
     def learn(self, verdicts: Sequence[Verdict]) -> None:
         """Turn sent samples into prototypes by the verdicts on them."""
-        with self._lock:
-            if self._memory is not None:
-                self._memory.judge(verdicts, self._clock())
-            self._changed = True
+        try:
+            with self._lock:
+                if self._memory is not None:
+                    self._memory.judge(verdicts, self._clock())
+                self._changed = True
+        except Exception as error:
+            if self._throttle.allow("learn"):
+                log.error("verdicts_not_learned", source=self._source_id, error=repr(error))
 
     def to_report(self) -> list[NearCopies]:
         """Return the counts of copies that the service does not have yet."""
