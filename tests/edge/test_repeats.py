@@ -218,9 +218,14 @@ def test_what_is_new_in_any_way_travels(site: Site, signing_key: Ed25519PrivateK
     assert not site.held(near(DEFECT, 10, seed=5))
 
 
-def test_without_normal_samples_to_compare_with_all_travel(screener: Screener, tmp_path: Path) -> None:
-    site = Site(screener, tmp_path / "plant.npz")
-    assert len(site.screen(near(DEFECT, 30)).samples) == 30
+def test_without_normal_samples_to_compare_with_all_travel(
+    screener: Screener, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    site = Site(screener, tmp_path / "plant.npz", audit_share=1.0)
+    with caplog.at_level("WARNING", logger="vedette"):
+        assert (site.screen(near(np.array([20.0, 5.0, 100.0]), 5)).codes == AUDIT).all()
+        assert len(site.screen(near(DEFECT, 30)).samples) == 30
+    assert not caplog.records
 
 
 def test_an_anomaly_that_creeps_away_from_a_normal_sample_is_held_within_its_radius_alone(site: Site) -> None:

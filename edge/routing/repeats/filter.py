@@ -142,7 +142,7 @@ class RepeatFilter:
 
     def offer(self, screened: ScreenedBatch, normal: NDArray[np.bool_], screener: Screener) -> None:
         """Take a random part of the `normal` samples, (kept,) bool, as the scale of distances."""
-        if not self.is_on:
+        if not self.is_on or not normal.any():
             return
         try:
             places = np.flatnonzero(normal)
