@@ -228,6 +228,19 @@ def test_without_normal_samples_to_compare_with_all_travel(
     assert not caplog.records
 
 
+def test_verdicts_on_samples_of_other_sources_write_no_snapshot(site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "plant.npz"
+    site.screen(near(DEFECT, 1))
+    site.repeats.save()
+    path.unlink()
+    site.repeats.learn([Verdict(uuid.uuid4(), Decision.ANOMALOUS, 1e-4)])
+    site.repeats.save()
+    assert not path.exists()
+    site.judge(Decision.ANOMALOUS, 1e-4)
+    site.repeats.save()
+    assert path.exists()
+
+
 def test_an_anomaly_that_creeps_away_from_a_normal_sample_is_held_within_its_radius_alone(site: Site) -> None:
     site.screen(HARMLESS[None])
     site.judge(Decision.NORMAL)

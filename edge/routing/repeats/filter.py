@@ -162,9 +162,8 @@ class RepeatFilter:
         """Turn sent samples into prototypes by the verdicts on them."""
         try:
             with self._lock:
-                if self._memory is not None:
-                    self._memory.judge(verdicts, self._clock())
-                self._changed = True
+                if self._memory is not None and self._memory.judge(verdicts, self._clock()):
+                    self._changed = True
         except Exception as error:
             if self._throttle.allow("learn"):
                 log.error("verdicts_not_learned", source=self._source_id, error=repr(error))

@@ -136,12 +136,14 @@ class PrototypeMemory:
             self.note_sent(sample)
         self.newest_id, self._lost = lost[0], lost
 
-    def judge(self, verdicts: Sequence[Verdict], now_s: float) -> None:
-        """Add prototypes by verdicts on sent samples; verdicts on copies confirm or remove their prototype.
+    def judge(self, verdicts: Sequence[Verdict], now_s: float) -> bool:
+        """Add prototypes by verdicts on sent samples; return whether anything changed.
 
-        Any verdict but a normal one with a high p-value removes the CLEARED prototypes near the sample, too. If the
-        sample was sent after the last snapshot of an earlier run, it removes all of them.
+        Verdicts on copies confirm or remove their prototype. Any verdict but a normal one with a high p-value removes
+        the CLEARED prototypes near the sample, too. If the sample was sent after the last snapshot of an earlier run,
+        it removes all of them.
         """
+        has_changed = False
         for verdict in verdicts:
             key, kind = verdict.sample_id.bytes, self._kind_of(verdict)
             sent, known = self._pending.pop(key, None) or self._copies.pop(key, None), self._by_id.get(key)
@@ -150,8 +152,9 @@ class PrototypeMemory:
                 sent = SentSample(known.value, known.p_value, now_s, key)
             if sent is None:
                 if kind is not PrototypeKind.CLEARED and self._lost[0] < key < self._lost[1]:
-                    self._forget_cleared()
+                    has_changed |= self._forget_cleared()
                 continue
+            has_changed = True
             if kind is not PrototypeKind.CLEARED:
                 self._forget_cleared(near=sent.value)
             copied = self._by_id.get(sent.copy_of)
@@ -162,6 +165,7 @@ class PrototypeMemory:
                 self._forget(copied)
             if kind is not None:
                 self._learn(sent, kind, now_s)
+        return has_changed
 
     def counts(self) -> dict[PrototypeKind, int]:
         """Return the number of prototypes of each kind."""
@@ -229,8 +233,8 @@ class PrototypeMemory:
         if copied is not None and copied.kind is PrototypeKind.CLEARED:
             self._forget(copied)
 
-    def _forget_cleared(self, near: NDArray[np.float32] | None = None) -> None:
-        """Forget all CLEARED prototypes, or those whose radius reaches the embedding `near` (dim,)."""
+    def _forget_cleared(self, near: NDArray[np.float32] | None = None) -> bool:
+        """Forget all CLEARED prototypes, or those whose radius reaches `near` (dim,); return whether there were any."""
         cleared = [item for item in self._by_id.values() if item.kind is PrototypeKind.CLEARED]
         if cleared and near is not None:
             distances = self.normals.distances(near[None], np.stack([item.value for item in cleared]))[0]
@@ -239,6 +243,7 @@ class PrototypeMemory:
             ]
         for item in cleared:
             self._forget(item)
+        return bool(cleared)
 
     def _forget(self, prototype: Prototype) -> None:
         self._by_id.pop(prototype.sample_id, None)
