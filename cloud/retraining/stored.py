@@ -18,7 +18,7 @@ from cloud.store.training_samples import (
     ChosenSamples,
     SampleSource,
     choose_samples,
-    devices_with,
+    devices_screening_with,
     samples_by_number,
 )
 from cloud.training.labelled import LabelledSamples
@@ -49,7 +49,7 @@ class StoredParts:
 async def stored_parts(store: Store, name: str, modality: Modality, since_s: float) -> StoredParts:
     """Return the samples of all devices that bundles of a name screened; raise DataError where they are too few."""
     async with store.reading() as connection:
-        devices = await devices_with(connection, modality)
+        devices = await devices_screening_with(connection, name)
         chosen = await choose_samples(connection, SampleSource(devices, name, since_s))
         if chosen is None:
             raise BundleError(f"No bundle named {name!r} in the registry: add one with vedette cloud publish.")

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.judging import SAMPLE_COLUMNS, WaitingSample, sample_of_row
 from cloud.store.labels import IS_CURRENT, Label, current_labels
-from cloud.store.schema import bundles, devices, labels, payloads, samples, verdict_counts, verdicts
+from cloud.store.schema import bundles, devices, labels, payloads, samples, verdicts
 from cloud.store.sites import of_sites
 from cloud.store.verdict_keys import VerdictFilter
 from cloud.store.verdict_ranges import Span, find_keys
@@ -72,11 +72,15 @@ async def devices_of(
     return tuple((await connection.execute(query.order_by(devices.c.device_id).limit(MAX_DEVICES))).scalars())
 
 
-async def devices_with(connection: AsyncConnection, modality: Modality) -> tuple[str, ...]:
-    """Return the first MAX_DEVICES devices that sent samples of a modality, without removed ones."""
-    counted = select(verdict_counts.c.device_id).where(verdict_counts.c.modality == modality.value)
-    query = select(devices.c.device_id).where(devices.c.removed_at_s.is_(None), devices.c.device_id.in_(counted))
-    return tuple((await connection.execute(query.order_by(devices.c.device_id).limit(MAX_DEVICES))).scalars())
+async def devices_screening_with(connection: AsyncConnection, bundle_name: str) -> tuple[str, ...]:
+    """Return all devices with stored samples that bundles of a name screened, without removed ones.
+
+    Reads all samples once: no index names their bundle.
+    """
+    of_name = select(bundles.c.bundle_id).where(bundles.c.name == bundle_name)
+    screened = select(samples.c.device_id).where(samples.c.edge_bundle_id.in_(of_name))
+    query = select(devices.c.device_id).where(devices.c.removed_at_s.is_(None), devices.c.device_id.in_(screened))
+    return tuple((await connection.execute(query.order_by(devices.c.device_id))).scalars())
 
 
 async def samples_by_number(connection: AsyncConnection, numbers: Sequence[int]) -> dict[int, WaitingSample]:
@@ -145,16 +149,19 @@ async def _judged_normal(connection: AsyncConnection, wanted: SampleSource, moda
 
 async def _labelled(connection: AsyncConnection, wanted: SampleSource, modality: Modality) -> dict[int, Label]:
     """Return the newest samples that are labelled real, missed or a false alarm."""
-    query = (
-        select(labels.c.sample_number, labels.c.label)
-        .join(verdicts, verdicts.c.number == labels.c.sample_number)
-        .where(labels.c.label.in_([label.value for label in (*_ANOMALOUS, *_NORMAL)]), IS_CURRENT)
-        .where(verdicts.c.device_id.in_(wanted.devices), verdicts.c.modality == modality.value)
-        .where(verdicts.c.judged_at_s >= wanted.since_s)
-        .order_by(labels.c.sample_number.desc())
-        .limit(MAX_SAMPLES)
-    )
-    return {row.sample_number: Label(row.label) for row in await connection.execute(query)}
+    found: dict[int, Label] = {}
+    for first in range(0, len(wanted.devices), PART):
+        query = (
+            select(labels.c.sample_number, labels.c.label)
+            .join(verdicts, verdicts.c.number == labels.c.sample_number)
+            .where(labels.c.label.in_([label.value for label in (*_ANOMALOUS, *_NORMAL)]), IS_CURRENT)
+            .where(verdicts.c.device_id.in_(wanted.devices[first : first + PART]))
+            .where(verdicts.c.modality == modality.value, verdicts.c.judged_at_s >= wanted.since_s)
+            .order_by(labels.c.sample_number.desc())
+            .limit(MAX_SAMPLES)
+        )
+        found |= {row.sample_number: Label(row.label) for row in await connection.execute(query)}
+    return {number: found[number] for number in sorted(found, reverse=True)[:MAX_SAMPLES]}
 
 
 async def _contradicted(connection: AsyncConnection, numbers: Sequence[int]) -> set[int]:

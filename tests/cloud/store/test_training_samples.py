@@ -5,17 +5,20 @@ import uuid
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
+from cloud.store import training_samples
 from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.labels import Label, NewLabel, add_label
 from cloud.store.registry import Registry
-from cloud.store.training_samples import SampleSource, choose_samples, devices_of
+from cloud.store.schema import devices
+from cloud.store.training_samples import SampleSource, choose_samples, devices_of, devices_screening_with
 from shared.bundle import sign
 from shared.modality import Modality
 from shared.samples import Decision, Opinion, Route, Sample, Screening, Verdict, new_sample_id
 from shared.wire import encode_payload
-from tests.cloud.console.filled_store import KEY, SHUTTLE, manifest
+from tests.cloud.console.filled_store import CAMERA, KEY, SHUTTLE, add_devices, manifest
 
 
 @pytest.fixture
@@ -24,7 +27,8 @@ async def send(store, location):
     registry = Registry(store, location, KEY.public_key())
     other = manifest(SHUTTLE)
     other = other.model_copy(update={"input": other.input.model_copy(update={"channels": ("a", "b")})})
-    bundles = (manifest(SHUTTLE, 2), manifest(SHUTTLE, 3), other)  # the oldest one has other columns
+    # The oldest one of the name has other columns.
+    bundles = (manifest(SHUTTLE, 2), manifest(SHUTTLE, 3), other, manifest(CAMERA))
     entries = [await registry.publish(sign(each, {"edge/note.json": b"{}"}, KEY)) for each in bundles]
 
     async def send(route=Route.FORWARD, decision=Decision.NORMAL, device_id="one", bundle=0, label=None) -> uuid.UUID:
@@ -86,3 +90,20 @@ async def test_unknown_bundles_and_devices_of_other_sites_give_nothing(store):
         assert await devices_of(connection, group="default") == ("one", "two")
         assert await devices_of(connection, device_id="one", sites=("north",)) == ()
         assert await devices_of(connection, device_id="one", sites=("default",)) == ("one",)
+
+
+async def test_all_devices_are_found_that_screened_with_a_bundle_of_the_name(store, send, monkeypatch):
+    monkeypatch.setattr(training_samples, "MAX_DEVICES", 1)
+    monkeypatch.setattr(training_samples, "PART", 1)
+    await add_devices(store, "camera", "removed")
+    for device_id, bundle in (("two", 0), ("two", 1), ("one", 2), ("camera", 3), ("removed", 0)):
+        await send(device_id=device_id, bundle=bundle)
+    for device_id, label in (("one", Label.MISSED), ("two", Label.REAL)):
+        await send(device_id=device_id, label=[label])
+    async with store.writing() as connection:
+        await connection.execute(update(devices).where(devices.c.device_id == "removed").values(removed_at_s=1.0))
+    async with store.reading() as connection:
+        found = await devices_screening_with(connection, "shuttle")
+    assert found == ("one", "two"), "not the one that never ran it, nor the removed one"
+    chosen = await choose(store, *found)
+    assert (len(chosen.missed), len(chosen.real)) == (1, 1), "labels of more devices than one query names"
