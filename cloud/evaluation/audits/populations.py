@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.baselines import NEIGHBOURS
-from cloud.evaluation.protocols import find_sets
+from cloud.evaluation.protocols import find_sets, rows_and_labels
 from shared.errors import DataError
 from shared.miss_control import CELLS, THRESHOLDS, cells_of
 
@@ -95,12 +95,11 @@ def measured_populations(folder: Path, share: float = 0.01) -> list[Population]:
 
     The distance to the 5th nearest normal row stands for the cloud, with CLOUD_FALSE_ALARMS, and a small ReLU network
     that was distilled from it for the screener. Both learn from half of the normal rows; a quarter calibrates their
-    p-values, and the rest is the population.
+    p-values, and the rest is the population. Raises DataError for an unusable table, and without a large one.
     """
     found = []
-    for item in find_sets("adbench", folder, ()):
-        with np.load(item.path, allow_pickle=False) as data:
-            rows, labels = np.asarray(data["X"], np.float64), np.asarray(data["y"]).ravel().astype(bool)
+    for item in find_sets("adbench", folder):
+        rows, labels = rows_and_labels(item.path)
         random = np.random.default_rng(0)
         normal, anomalies = (random.permutation(rows[labels == value]) for value in (False, True))
         if len(normal) < MIN_NORMALS or not len(anomalies):

@@ -43,10 +43,8 @@ class RepeatsBenchmarkOptions:
 
 
 def run_repeats_benchmark(options: RepeatsBenchmarkOptions, progress: StageProgress) -> dict[str, Any]:
-    """Return the figures of each stream and their medians as JSON values; raises DataError without a stream."""
-    found = []
-    for stream in streams(options.data, options.datasets):
-        found.append(measure(stream, options.effort, progress))
+    """Return the figures of each stream and their medians as JSON values; raises as `streams`."""
+    found = [measure(stream, options.effort, progress) for stream in streams(options.data, options.datasets)]
     return {
         "benchmark": "repeats",
         "command": options.command,

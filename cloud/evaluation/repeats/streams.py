@@ -1,14 +1,14 @@
 """Streams with recurring anomalies: server machines as they were recorded, and tables whose anomalies are repeated."""
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.protocols import find_sets
+from cloud.evaluation.protocols import find_sets, is_table, rows_and_labels, series_split
 from shared.errors import DataError
 
 RECORDED, REPEATED = "recorded", "repeated"
@@ -16,6 +16,9 @@ MAX_TRAINING_ROWS = 8000
 MIN_TABLE_ROWS, MAX_TABLE_ROWS, MAX_FEATURES, MIN_DEFECTS = 1500, 25_000, 100, 60
 DEFECTS, RECURRENCES, BURST = 8, 50, 10
 NOISE = 0.1  # of a feature's deviation among normal rows
+_SUITABLE = (
+    f"{MIN_TABLE_ROWS:,} to {MAX_TABLE_ROWS:,} rows of at most {MAX_FEATURES} features with {MIN_DEFECTS} anomalies"
+)
 
 
 @dataclass(frozen=True)
@@ -33,40 +36,36 @@ class RecurringStream:
     incidents: NDArray[np.intp]
 
 
-def streams(folder: Path, wanted: Sequence[str] = ()) -> Iterator[RecurringStream]:
-    """Yield the streams of a data folder; raises DataError if it has none."""
-    is_empty = True
-    for kind, benchmark in ((RECORDED, "series"), (REPEATED, "adbench")):
-        try:
-            sets = find_sets(benchmark, folder)
-        except DataError:
-            continue
-        for item in sets:
-            if wanted and item.name not in wanted:
-                continue
-            stream = recorded(item.name, item.path) if kind == RECORDED else repeated(item.name, item.path)
-            if stream is not None:
-                is_empty = False
-                yield stream
-    if is_empty:
-        raise DataError(f"{folder}: no series with labels and no table of {MIN_TABLE_ROWS:,} rows. Give --data.")
+def streams(folder: Path, wanted: Sequence[str] = ()) -> list[RecurringStream]:
+    """Return the streams of a data folder, recorded ones first.
+
+    `wanted`: names of the sets, as in `find_sets`; by default all that suit. Raises DataError for an unusable set, for
+    a wanted table that does not suit, and if no stream is left; SettingsError for a wanted set that does not exist.
+    """
+    found = []
+    for item in sorted(find_sets("labels", folder, wanted), key=lambda item: is_table(item.path)):
+        stream = repeated(item.name, item.path) if is_table(item.path) else recorded(item.name, item.path)
+        if stream is not None:
+            found.append(stream)
+        elif wanted:
+            raise DataError(f"{item.path}: {_SUITABLE} are needed.")
+    if not found:
+        raise DataError(f"{folder}: no series with labels and no table that suits: {_SUITABLE} are needed.")
+    return found
 
 
-def recorded(name: str, path: Path) -> RecurringStream | None:
+def recorded(name: str, path: Path) -> RecurringStream:
     """Return the readings of a series file in their order; each run of labels is an incident."""
-    with np.load(path, allow_pickle=False) as file:
-        if not {"train", "test", "label"} <= set(file.files):
-            return None
-        train, rows, labels = file["train"].astype(float), file["test"].astype(float), file["label"].astype(bool)
-    step = max(1, len(train) // MAX_TRAINING_ROWS)
-    begins = np.diff(np.r_[0, labels.astype(int)]) == 1
-    return RecurringStream(name, RECORDED, train[::step], rows, np.where(labels, np.cumsum(begins), 0))
+    split = series_split(path)
+    step = max(1, len(split.train) // MAX_TRAINING_ROWS)
+    begins = np.diff(np.r_[0, split.labels.astype(int)]) == 1
+    incidents = np.where(split.labels, np.cumsum(begins), 0)
+    return RecurringStream(name, RECORDED, split.train[::step], split.test, incidents)
 
 
 def repeated(name: str, path: Path) -> RecurringStream | None:
     """Return normal rows with DEFECTS anomalies, each RECURRENCES times in bursts, with noise; None if unsuitable."""
-    with np.load(path, allow_pickle=False) as file:
-        values, labels = file["X"].astype(float), file["y"].astype(bool)
+    values, labels = rows_and_labels(path)
     normal, anomalous = np.flatnonzero(~labels), np.flatnonzero(labels)
     suits = MIN_TABLE_ROWS <= len(values) <= MAX_TABLE_ROWS and values.shape[1] <= MAX_FEATURES
     if not suits or len(anomalous) < MIN_DEFECTS:

@@ -7,6 +7,7 @@ import pytest
 
 from cloud.evaluation.repeats.benchmark import figures
 from cloud.evaluation.repeats.streams import BURST, DEFECTS, RECURRENCES, RecurringStream, streams
+from shared.errors import DataError
 
 
 def test_a_copy_is_found_if_the_service_called_its_row_anomalous() -> None:
@@ -30,10 +31,21 @@ def test_a_table_gives_a_stream_of_bursts(tmp_path: Path) -> None:
     labels = np.arange(2000) % 20 == 0
     values = random.normal(size=(2000, 5)) + 9.0 * labels[:, None]
     np.savez(tmp_path / "1_plant.npz", X=values, y=labels)
-    (stream,) = streams(tmp_path)
+    np.savez(tmp_path / "2_few.npz", X=values[:90], y=labels[:90])
+    assert [stream.name for stream in streams(tmp_path)] == ["plant"]  # the other table is too small
+    with pytest.raises(DataError, match=r"2_few.npz: 1,500 to 25,000 rows"):
+        streams(tmp_path, ("few",))
+    (stream,) = streams(tmp_path, ("PLANT",))
     assert len(stream.train) == 950
     assert len(stream.rows) == 950 + DEFECTS * RECURRENCES
     numbers, counts = np.unique(stream.incidents[stream.incidents > 0], return_counts=True)
     assert len(numbers) == DEFECTS * RECURRENCES // BURST
     assert (counts == BURST).all()
     assert (stream.rows[stream.incidents > 0].mean(axis=1) > 5).all()
+
+
+def test_a_series_is_recorded_as_it_is(series_folder: Path) -> None:
+    (stream,) = streams(series_folder, ("Pump",))
+    assert stream.kind == "recorded"
+    assert (stream.train.shape, stream.rows.shape) == ((900, 2), (700, 2))
+    assert np.unique(stream.incidents, return_counts=True)[1].tolist() == [658, 30, 12]
