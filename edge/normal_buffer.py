@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.sealing import Seal, is_sealed
+from edge.sealing import Seal, is_sealed, read_sealed
 from shared.bundle import npz_bytes
 from shared.errors import DataError
 from shared.files import write_durably
@@ -53,12 +53,7 @@ class NormalSnapshot:
 def load_snapshot(path: Path, seal: Seal | None = None) -> NormalSnapshot:
     """Return the snapshot in an NPZ file, which may be sealed; raises DataError if it cannot be read."""
     try:
-        data = path.read_bytes()
-        if is_sealed(data):
-            if seal is None:
-                raise DataError("it is sealed, and no key was given")
-            data = seal.open(data)
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+        with np.load(io.BytesIO(read_sealed(path, seal)), allow_pickle=False) as archive:
             inputs = np.asarray(archive["inputs"], dtype=np.float32)
             seen = int(archive["seen"])
             texts = str(archive["preprocessing_id"]), str(archive["bundle_name"])

@@ -43,6 +43,19 @@ class Seal:
             raise DataError("sealed with another key, or damaged") from None
 
 
+def read_sealed(path: Path, seal: Seal | None) -> bytes:
+    """Return the content of a file, decrypted if it is sealed.
+
+    Raises OSError, and DataError if it is sealed with another key, or if there is no `seal` for it.
+    """
+    data = path.read_bytes()
+    if not is_sealed(data):
+        return data
+    if seal is None:
+        raise DataError("it is sealed, and no key was given")
+    return seal.open(data)
+
+
 def is_sealed(data: bytes) -> bool:
     """Return whether `Seal.seal` encrypted the data."""
     return data.startswith(MAGIC)

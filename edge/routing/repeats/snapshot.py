@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from edge.routing.repeats.counts import CopyCounts
 from edge.routing.repeats.memory import Prototype, PrototypeKind, PrototypeMemory, SentSample
 from edge.routing.repeats.normals import NormalSample
-from edge.sealing import Seal, is_sealed
+from edge.sealing import Seal, read_sealed
 from shared.bundle import npz_bytes
 from shared.errors import DataError
 from shared.files import write_durably
@@ -128,12 +128,7 @@ class RepeatSnapshot:
 def load_snapshot(path: Path, seal: Seal | None = None) -> RepeatSnapshot | None:
     """Return the snapshot at `path`; None if there is none, or if it cannot be read, which is logged."""
     try:
-        data = path.read_bytes()
-        if is_sealed(data):
-            if seal is None:
-                raise DataError("it is sealed, and no key was given")
-            data = seal.open(data)
-        return RepeatSnapshot.from_bytes(data)
+        return RepeatSnapshot.from_bytes(read_sealed(path, seal))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, DataError) as error:
