@@ -6,7 +6,6 @@ a random share of the accepted samples, so an anomalous audit takes out all thos
 `shared/adaptive_calibration.py` describes the estimate and its limits.
 """
 
-import io
 import threading
 import time
 import uuid
@@ -19,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.routing.router import ACCEPT, AUDIT
+from edge.routing.state_file import StateFile
 from edge.screener import UNSCORED, ScreenedBatch, Screener
 from edge.settings import DriftSettings
 from shared.adaptive_calibration import AdaptationLimits, AdaptiveCalibration
 from shared.calibration import MIN_P_VALUE
 from shared.calibration_modes import UNKNOWN
 from shared.errors import DataError
-from shared.files import write_durably
 from shared.logs import EventLog
 from shared.samples import Decision, Verdict
 from shared.status import AdaptationStatus
@@ -56,7 +55,7 @@ class CalibrationFollower:
         limits: AdaptationLimits,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._source_id, self._path = source_id, state_dir / FOLDER / f"{source_id}.npz"
+        self._source_id, self._file = source_id, StateFile(state_dir / FOLDER / f"{source_id}.npz")
         self.settings, self._limits, self._clock = settings, limits, clock
         self._calibration_id, self._by_mode = "", dict[int, AdaptiveCalibration]()
         self._sent = OrderedDict[bytes, _Sent]()
@@ -67,7 +66,6 @@ class CalibrationFollower:
         self._has_moved = False
         self._verdicts: deque[Verdict] = deque(maxlen=MAX_EXPECTED)
         self._lock = threading.Lock()
-        self._saved = b""
 
     @property
     def is_adapting(self) -> bool:
@@ -144,26 +142,20 @@ class CalibrationFollower:
         if not self.is_adapting:
             return
         try:
-            self._saved = self._path.read_bytes()
-            with np.load(io.BytesIO(self._saved), allow_pickle=False) as arrays:
-                if str(arrays["calibration_id"]) == self._calibration_id:
-                    self._resume({name: arrays[name] for name in arrays.files})
-        except FileNotFoundError:
-            return
-        except Exception as error:  # a damaged archive raises many types (zipfile, zlib, numpy)
+            arrays = self._file.read(self._calibration_id)
+            if arrays is not None:
+                self._resume(arrays)
+        except Exception as error:  # see `StateFile.read`
             self._restart(screener.calibration_id)
-            log.warning("state_unreadable", path=self._path, error=error, advice="p-values are those of training")
+            log.warning("state_unreadable", path=self._file.path, error=error, advice="p-values are those of training")
 
     def save(self) -> None:
         """Write the state if it changed; raises OSError."""
         if not self.is_adapting or not self._by_mode:
             return
-        buffer = io.BytesIO()
         with self._lock:
-            np.savez_compressed(buffer, allow_pickle=False, **self._arrays())
-        if (data := buffer.getvalue()) != self._saved:
-            write_durably(self._path, data)
-            self._saved = data
+            calibration_id, arrays = self._calibration_id, self._arrays()
+        self._file.write(calibration_id, arrays)
 
     def _of_mode(self, mode: int, screener: Screener, *, known: bool) -> AdaptiveCalibration:
         calibration = self._by_mode.get(mode)
@@ -217,7 +209,6 @@ class CalibrationFollower:
 
     def _arrays(self) -> dict[str, NDArray[np.generic]]:
         arrays: dict[str, NDArray[np.generic]] = {
-            "calibration_id": np.array(self._calibration_id),
             "facts": np.array([self._has_moved, self._since_s, self._cleared], dtype=np.float64),
             "sent_ids": np.frombuffer(b"".join(self._sent), dtype=np.uint8).reshape(-1, 16),
             "sent": np.array([(item.mode, item.surprise, item.weight) for item in self._sent.values()]).reshape(-1, 3),

@@ -7,7 +7,6 @@ channels, if its samples are exchangeable. Readings that follow a day or another
 drift until the detector has seen the rhythm.
 """
 
-import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.routing.state_file import StateFile
 from edge.screener import UNSCORED, ScreenedBatch, Screener
 from shared.calibration_modes import CalibrationByMode
 from shared.drift_detector import BINS, DriftDetector
-from shared.files import write_durably
 from shared.logs import EventLog
 from shared.preprocessing import measured_positions
 from shared.samples import SampleBatch
@@ -36,10 +35,10 @@ log = EventLog("drift")
 
 
 class DriftWatch:
-    """Detectors of one source. The source's own thread calls `observe`; `finding` may be read by others."""
+    """Detectors of one source. Its own thread calls `observe`, another one `save`; `finding` may be read by any."""
 
     def __init__(self, source_id: str, state_dir: Path) -> None:
-        self._source_id, self._path = source_id, state_dir / FOLDER / f"{source_id}.npz"
+        self._source_id, self._file = source_id, StateFile(state_dir / FOLDER / f"{source_id}.npz")
         self.finding = ""
         self._calibration_id, self._seen = "", 0
         self._channels: tuple[str, ...] = ()
@@ -47,21 +46,17 @@ class DriftWatch:
         self._spacing = 1
         self._detectors: dict[str, DriftDetector] = {}
         self._drifting: set[str] = set()
-        self._saved = b""
 
     def begin(self, screener: Screener) -> None:
         """Go on from the state of the last run, if it was of the same calibration."""
         self._restart(screener)
         try:
-            self._saved = self._path.read_bytes()
-            with np.load(io.BytesIO(self._saved), allow_pickle=False) as arrays:
-                if str(arrays["calibration_id"]) == self._calibration_id:
-                    self._resume({name: arrays[name] for name in arrays.files})
-        except FileNotFoundError:
-            return
-        except Exception as error:  # a damaged archive raises many types (zipfile, zlib, numpy)
+            arrays = self._file.read(self._calibration_id)
+            if arrays is not None:
+                self._resume(arrays)
+        except Exception as error:  # see `StateFile.read`
             self._restart(screener)
-            log.warning("state_unreadable", path=self._path, error=error, advice="drift is tested from now on")
+            log.warning("state_unreadable", path=self._file.path, error=error, advice="drift is tested from now on")
 
     def observe(self, batch: SampleBatch, screened: ScreenedBatch, screener: Screener, rate_per_s: float) -> None:
         """Test a screened batch; `rate_per_s` of the source, 0 while unknown."""
@@ -85,31 +80,27 @@ class DriftWatch:
 
     def save(self) -> None:
         """Write the state if it changed; raises OSError."""
-        if not self._detectors:
+        calibration_id = self._calibration_id  # read first, as `_restart` sets it last
+        detectors = self._detectors
+        if not detectors:
             return
-        arrays: dict[str, NDArray[np.generic]] = {
-            "calibration_id": np.array(self._calibration_id),
-            "drifting": np.array(sorted(self._drifting), dtype=np.str_),
-        }
-        for name, detector in self._detectors.items():
+        arrays: dict[str, NDArray[np.generic]] = {"drifting": np.array(sorted(self._drifting), dtype=np.str_)}
+        for name, detector in detectors.items():
             arrays |= {f"{name}.{key}": array for key, array in detector.to_arrays().items()}
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, allow_pickle=False, **arrays)
-        if (data := buffer.getvalue()) != self._saved:
-            write_durably(self._path, data)
-            self._saved = data
+        self._file.write(calibration_id, arrays)
 
     def _restart(self, screener: Screener) -> None:
         spec, ranges = screener.spec, screener.ranges
-        self._calibration_id, self._seen = screener.calibration_id, 0
-        self._drifting, self.finding = set(), ""
+        self._seen, self._drifting, self.finding = 0, set(), ""
         self._spacing = max(1, math.ceil(spec.window_length / max(spec.window_stride, 1))) if spec.channels else 1
-        self._detectors = {"scores": _of_scores(screener.calibration)}
+        detectors = {"scores": _of_scores(screener.calibration)}
         self._channels = ranges.channels if ranges is not None else ()
         if ranges is not None:
             self._measured = measured_positions(spec)
             inner = np.linspace(ranges.low, ranges.high, BINS - 1, axis=1)
-            self._detectors["readings"] = DriftDetector.begin(inner)
+            detectors["readings"] = DriftDetector.begin(inner)
+        self._detectors = detectors
+        self._calibration_id = screener.calibration_id
 
     def _resume(self, arrays: Mapping[str, NDArray[np.generic]]) -> None:
         for name, detector in self._detectors.items():
