@@ -79,7 +79,7 @@ def retrain(
         migrate_existing(settings.store, start_wait_s(config))
         key = trusted_key_for_command(settings)
         request = RetrainRequest(
-            name, settings, key, days, target, signing_key, effort, publish, calibrate_only, stages
+            name, settings, key, days, target, signing_key, effort, publish, calibrate_only, stages, config
         )
         with shown_progress() as progress:
             result = run(request, progress)

@@ -1,6 +1,7 @@
 """Retraining of a bundle from the store: samples, training, comparison on the frozen set, publication."""
 
 import asyncio
+import shlex
 import tempfile
 import time
 from collections.abc import Sequence
@@ -40,7 +41,7 @@ class RetrainRequest:
 
     `days`: age of the oldest verdict. `effort`: share of the training steps; None: as before.
     `publish`: add the candidate to the registry; `stages` of a rollout to begin, empty: none. `calibrate_only`: keep
-    all networks, and calibrate the fusion again.
+    all networks, and calibrate the fusion again. `config`: file of the settings, for the next command; None: built-in.
     """
 
     name: str
@@ -53,6 +54,7 @@ class RetrainRequest:
     publish: bool = False
     calibrate_only: bool = False
     stages: Sequence[Stage] = ()
+    config: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
         "recalibration": candidate.manifest.training.get("recalibration") if request.calibrate_only else None,
         "comparison": figures.model_dump(mode="json"),
         "published": outcome,
-        "next_command": _next(request, candidate, outcome),
+        "next_command": _next(request, candidate, figures.conclusion, outcome),
     }
 
 
@@ -194,12 +196,15 @@ def _counts(parts: StoredParts) -> dict[str, Any]:
     }
 
 
-def _next(request: RetrainRequest, candidate: Bundle, outcome: str) -> str:
-    """Return the command to run next."""
-    name, config = request.name, "--config cloud.toml"
+def _next(request: RetrainRequest, candidate: Bundle, conclusion: Conclusion, outcome: str) -> str:
+    """Return the command to run next, or for a worse candidate what to do before another run."""
+    if conclusion is Conclusion.WORSE:
+        return "label more items in the review, then run this command again"
+    words = ["vedette", "cloud"]
     if outcome == "rollout begun":
-        return f"vedette cloud rollout status {name} {config}"
-    if outcome == "registered":
-        to = candidate.manifest.bundle_id
-        return f"vedette cloud rollout {name} --to {to} --stages trial=5% {config}"
-    return f"vedette cloud publish {request.output} --keep-current {config}"
+        words += ["rollout", "status", request.name]
+    elif outcome == "registered":
+        words += ["rollout", request.name, "--to", candidate.manifest.bundle_id, "--stages", "trial=5%"]
+    else:
+        words += ["publish", str(request.output), "--keep-current"]
+    return shlex.join([*words, "--config", str(request.config)] if request.config is not None else words)

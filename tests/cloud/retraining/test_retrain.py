@@ -157,6 +157,7 @@ def test_labels_are_learned_and_the_candidate_is_compared_on_samples_it_never_sa
     assert result["exit_code"] == 17, "the defects score lower than these false alarms, so it is not published"
     facts, figures = result["judgement"]["recalibration"], result["judgement"]["comparison"]
     assert facts["added_scores"] > 0
+    assert result["judgement"]["next_command"].startswith("label more items"), "no command publishes a worse one"
     assert figures["candidate"]["dismissed"]["hits"] < figures["running"]["dismissed"]["hits"]
     assert figures["candidate"]["auroc"] == pytest.approx(figures["running"]["auroc"], abs=0.05), "the order stays"
     changed = Bundle.open(press.folder / "new.vedette", [press.key.public_key()])
@@ -190,6 +191,7 @@ def test_labels_are_learned_and_the_candidate_is_compared_on_samples_it_never_sa
     assert begun is not None
     assert (begun.bundle_id, begun.before_bundle_id) == (made.manifest.bundle_id, press.bundle.manifest.bundle_id)
     assert result["published"] == "rollout begun"
+    assert result["next_command"] == f"vedette cloud rollout status press --config {press.config}"
 
 
 def check_recalibrated(press: Press, changed: Bundle) -> None:
