@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 
-from cloud.job_process.modalities import Collecting, SplitData, StoredCollector, job_modality
+from cloud.job_process.modalities import Collecting, PayloadCollector, SplitData, job_modality
 from cloud.jobs.messages import TrainingStart
 from cloud.jobs.minimum import stored_shortage
 from cloud.store import Store, open_store
@@ -43,7 +43,7 @@ async def _read(start: TrainingStart, progress: Callable[[float], None]) -> Spli
 
 
 async def collect(
-    store: Store, chosen: ChosenSamples, collector: StoredCollector, progress: Callable[[float], None]
+    store: Store, chosen: ChosenSamples, collector: PayloadCollector, progress: Callable[[float], None]
 ) -> None:
     """Hand each payload that can be read to the collector, normal samples first."""
     anomalies = set(chosen.anomalies)

@@ -59,13 +59,16 @@ class RetrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Gathered:
-    """The running bundle, the version and key of the candidate, and the samples with those to train on decoded."""
+    """The running bundle, the version and key of the candidate, and the samples with those to learn from decoded.
+
+    `data`: normal samples to train on; None without a training.
+    """
 
     running: Bundle
     version: int
     key: Ed25519PrivateKey
     parts: StoredParts
-    data: SplitData
+    data: SplitData | None
     labelled: LabelledSamples
 
 
@@ -80,7 +83,7 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
         running, data = gathered.running, gathered.data
         settings = settings_of(running.manifest, request.effort, gathered.version)
         parent, labelled = running.manifest.bundle_id, gathered.labelled
-        if request.calibrate_only:
+        if data is None:
             candidate = _recalibrate(request, gathered, settings, progress)
         else:
             candidate = train_bundle(data.training, settings, gathered.key, progress, parent=parent, labelled=labelled)
@@ -150,9 +153,10 @@ async def _gather(request: RetrainRequest, folder: Path, progress: StageProgress
         version = max(entry.version for entry in await registry.versions(request.name)) + 1
         since_s = time.time() - request.days * 86_400
         parts = await stored_parts(store, request.name, running.manifest.modality, since_s)
-        seed = settings_of(running.manifest, None, version).seed
-        how = Collecting(request.name, seed, folder)
-        data = await collect_normals(store, parts, how, lambda share: progress("reading the store", share))
+        data = None
+        if not request.calibrate_only:
+            how = Collecting(request.name, settings_of(running.manifest, None, version).seed, folder)
+            data = await collect_normals(store, parts, how, lambda share: progress("reading the store", share))
         return _Gathered(running, version, key, parts, data, await labelled_samples(store, parts.learned))
 
 

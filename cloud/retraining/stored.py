@@ -5,15 +5,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cloud.job_process.modalities import Collecting, SplitData, job_modality
-from cloud.job_process.stored_data import PART, collect
+from cloud.job_process.stored_data import collect
 from cloud.jobs.minimum import stored_shortage
 from cloud.modalities import cloud_modality
 from cloud.retraining.frozen import frozen_rank, is_frozen
 from cloud.store import Store
-from cloud.store.contents import load_payloads
 from cloud.store.judging import WaitingSample
 from cloud.store.labels import Label
-from cloud.store.segments import LostValue
 from cloud.store.training_samples import (
     ChosenSamples,
     SampleSource,
@@ -22,10 +20,11 @@ from cloud.store.training_samples import (
     samples_by_number,
 )
 from cloud.training.labelled import LabelledSamples
-from shared.errors import BundleError, DataError, SampleRejected
+from shared.errors import BundleError, DataError
 from shared.modality import Modality
 from shared.samples import Values
 from shared.wire import decode_payload
+from vedette.v1 import sample_pb2
 
 MAX_FROZEN_NORMALS = 2000  # judged normal without a label; labelled samples are all compared
 
@@ -73,24 +72,24 @@ async def collect_normals(
 
 async def labelled_samples(store: Store, learned: ChosenSamples) -> LabelledSamples:
     """Return the values of labelled samples to learn from."""
-    modality = learned.modality
-    defects = await _values(store, learned.anomalies, modality)
-    return LabelledSamples(defects, await _values(store, learned.false_alarms, modality))
+    labelled, collector = dataclasses.replace(learned, judged_normal=(), audits=()), _LabelledValues(learned.modality)
+    await collect(store, labelled, collector, lambda share: None)
+    return LabelledSamples(collector.defects, collector.false_alarms)
 
 
-async def _values(store: Store, numbers: Sequence[int], modality: Modality) -> list[Values]:
-    """Return the values of those samples whose payload can be read and is whole."""
-    found: list[Values] = []
-    for first in range(0, len(numbers), PART):
-        payloads = await load_payloads(store, numbers[first : first + PART])
-        for payload in payloads.values():
-            if isinstance(payload, LostValue) or payload.HasField("crop"):
-                continue
-            try:
-                found.append(decode_payload(payload, modality))
-            except SampleRejected:
-                continue
-    return found
+class _LabelledValues:
+    """Collector of the values of labelled samples; crops are left out."""
+
+    def __init__(self, modality: Modality) -> None:
+        self._modality = modality
+        self.defects: list[Values] = []
+        self.false_alarms: list[Values] = []
+
+    def add(self, number: int, payload: sample_pb2.Payload, *, is_anomalous: bool) -> None:
+        """Decode one sample. Raises SampleRejected."""
+        if not payload.HasField("crop"):
+            kind = self.defects if is_anomalous else self.false_alarms
+            kind.append(decode_payload(payload, self._modality))
 
 
 def _without(chosen: ChosenSamples, apart: set[int]) -> ChosenSamples:

@@ -38,12 +38,16 @@ class Collecting:
     folder: Path
 
 
-class StoredCollector(Protocol):
-    """Collector of the stored samples of one job."""
+class PayloadCollector(Protocol):
+    """Collector of stored samples."""
 
     def add(self, number: int, payload: sample_pb2.Payload, *, is_anomalous: bool) -> None:
         """Take one sample; one of another form is left out. Raises SampleRejected if it cannot be decoded."""
         ...
+
+
+class StoredCollector(PayloadCollector, Protocol):
+    """Collector of the stored samples of one job."""
 
     def data(self) -> SplitData:
         """Return the data of all samples taken. Raises DataError if none of them can be used."""
