@@ -188,6 +188,24 @@ class LimitSettings(Settings):
     burst_calls_per_device: int = Field(
         default=200, ge=1, title="Burst of a device", description="calls that a device may make at once"
     )
+    bytes_per_second_per_device: int = Field(
+        default=8 * 2**20,
+        ge=1024,
+        title="Bytes of a device",
+        description="bytes of samples a second that a device may send, on average; more must wait",
+    )
+    burst_bytes_per_device: int = Field(
+        default=128 * 2**20,
+        ge=1024,
+        title="Burst of bytes of a device",
+        description="bytes of samples that a device may send at once",
+    )
+    rejections_per_minute_per_device: int = Field(
+        default=30,
+        ge=1,
+        title="Rejections of a device",
+        description="requests of a device a minute of which no sample is accepted; then the next ones must wait",
+    )
     watches_per_device: int = Field(
         default=4,
         ge=1,

@@ -9,6 +9,7 @@ from typing import TypeAlias
 import grpc
 
 from cloud.service.analysis_port import DeviceLoad
+from cloud.service.rate_limit import RateLimit
 from cloud.service.request_slots import RequestSlots
 from cloud.settings import LimitSettings
 from cloud.store.judging import Backlog
@@ -51,6 +52,8 @@ class Admission:
     def __init__(self, limits: LimitSettings, backlog: Backlog) -> None:
         self.slots = RequestSlots(limits)
         self._limits = limits
+        self._sent = RateLimit(60 * limits.bytes_per_second_per_device, limits.burst_bytes_per_device)
+        self._rejections = RateLimit(limits.rejections_per_minute_per_device, limits.rejections_per_minute_per_device)
         self._total = backlog.total
         self._by_device = dict(backlog.by_device)
         self._decoded = dict(backlog.decoded_bytes)
@@ -66,7 +69,21 @@ class Admission:
 
     def refusal_at_start(self, device_id: str) -> Refusal | None:
         """Return why a request must wait before any byte of it is read, or None."""
+        if (wait_s := self._rejections.debt_s(device_id)) > 0:
+            limit = self._limits.rejections_per_minute_per_device
+            return _pause("rejections", f"Over {limit} requests of {device_id!r} a minute were rejected", wait_s)
+        if (wait_s := self._sent.debt_s(device_id)) > 0:
+            limit = self._limits.bytes_per_second_per_device
+            return _pause("bytes", f"Device {device_id!r} sends over {limit} bytes a second", wait_s)
         return self._backlog_refusal(device_id, Load(1, 0, 0))
+
+    def arrived(self, device_id: str, sent_bytes: int) -> None:
+        """Count the bytes of a request that was read."""
+        self._sent.spend(device_id, sent_bytes)
+
+    def rejected(self, device_id: str) -> None:
+        """Count a request of which no sample was accepted."""
+        self._rejections.spend(device_id, 1)
 
     def refusal(self, device_id: str, load: Load) -> Refusal | None:
         """Return why a request that arrived must wait, or None; an empty queue admits a request of any size."""
@@ -163,8 +180,12 @@ class Admission:
 
     def _wait(self, kind: str, what: str, waiting: int) -> Refusal:
         # By then about half of the queue is judged.
-        pause_ms = int(500 * waiting / max(self._judged_a_second, 1.0))
-        return Refusal(kind, f"{what}: try again later.", min(max(pause_ms, MIN_RETRY_MS), MAX_RETRY_MS))
+        return _pause(kind, what, 0.5 * waiting / max(self._judged_a_second, 1.0))
+
+
+def _pause(kind: str, what: str, pause_s: float) -> Refusal:
+    """Return the refusal that asks for a pause, within MIN_RETRY_MS and MAX_RETRY_MS."""
+    return Refusal(kind, f"{what}: try again later.", min(max(int(1000 * pause_s), MIN_RETRY_MS), MAX_RETRY_MS))
 
 
 @dataclass(slots=True, eq=False)

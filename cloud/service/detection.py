@@ -95,10 +95,13 @@ class DetectionService:
     async def Submit(self, _: AsyncIterator[bytes], context: Context) -> bytes:
         """Read, check and store a batch; return one result per sample."""
         started_s = time.perf_counter()
-        answer = await self._submit(await self._access.new_call(context), context)
+        used = await self._access.new_call(context)
+        answer = await self._submit(used, context)
         if isinstance(answer, Refusal):
             # Not inside _submit: gRPC keeps the exception, its traceback keeps the frames, and they keep the request.
             self._metrics.refused_requests.labels(answer.kind).inc()
+            if answer.code is grpc.StatusCode.INVALID_ARGUMENT:
+                self._admission.rejected(used.device_id)
             await refuse(context, answer.code, answer.message, retry_after_ms=answer.retry_after_ms)
         self._metrics.submit_seconds.observe(time.perf_counter() - started_s)
         return answer
@@ -149,6 +152,7 @@ class DetectionService:
             return Refusal("slow", "The request arrives slowly, and others wait: try again.", SLOW_RETRY_MS)
         if not isinstance(data, bytes):  # grpc.aio.EOF
             return invalid("The call holds no SubmitRequest.")
+        self._admission.arrived(used.device_id, len(data))
         return await self._checked_and_stored(used.device_id, data)
 
     async def _checked_and_stored(self, device_id: str, data: bytes) -> bytes | Refusal:
@@ -187,7 +191,10 @@ class DetectionService:
         given = [result.reason for result in results if result.reason]
         if given and (count := self._throttle.allow(f"rejected {device_id}", len(given))):
             _LOG.warning("samples_rejected", device_id=device_id, count=count, first=given[0])
-        for status, count in Counter([result.status for result in results]).items():
+        counts = Counter([result.status for result in results])
+        if counts[detection_pb2.SUBMIT_STATUS_REJECTED] == len(results):
+            self._admission.rejected(device_id)
+        for status, count in counts.items():
             self._metrics.samples.labels(detection_pb2.SubmitStatus.Name(status)[14:].lower()).inc(count)
         return detection_pb2.SubmitResponse(results=results).SerializeToString()
 

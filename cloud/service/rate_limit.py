@@ -1,4 +1,4 @@
-"""Rate limit of attempts by address, with a bounded memory."""
+"""Rate limits by key, such as an address or a device, with a bounded memory."""
 
 import time
 from collections import OrderedDict
@@ -11,7 +11,10 @@ MAX_ADDRESSES = 10_000
 
 
 class RateLimit:
-    """Token bucket for each key: `burst` attempts at once, then one every `60 / per_minute` seconds."""
+    """Token bucket for each key: `burst` attempts at once, then one every `60 / per_minute` seconds.
+
+    Count either attempts, by `wait_s`, or amounts that are known only afterwards, by `spend` and `debt_s`.
+    """
 
     def __init__(self, per_minute: float, burst: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_s, self._burst, self._clock = per_minute / 60, burst, clock
@@ -28,6 +31,14 @@ class RateLimit:
     def give_back(self, key: str) -> None:
         """Undo the count of an attempt that succeeded."""
         self._keep(key, self._left(key) + 1)
+
+    def spend(self, key: str, amount: float) -> None:
+        """Count `amount` that was used, also if fewer tokens are left."""
+        self._keep(key, self._left(key) - amount)
+
+    def debt_s(self, key: str) -> float:
+        """Return the seconds until all that was spent is allowed; 0 if it is."""
+        return max(0.0, -self._left(key) / self._per_s)
 
     def _left(self, key: str) -> float:
         left, at_s = self._buckets.get(key, (float(self._burst), self._clock()))

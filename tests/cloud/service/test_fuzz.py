@@ -32,6 +32,7 @@ REFUSALS = {
 UNBOUNDED = {
     "calls_per_second_per_device": 1e6,
     "burst_calls_per_device": 10**6,
+    "rejections_per_minute_per_device": 10**6,
     "enrolments_per_minute": 10**6,
 }
 STREAM_S = 0.02  # that a stream of answers is read

@@ -1,4 +1,4 @@
-"""The rate limit of failed enrolments."""
+"""Rate limits by key."""
 
 import pytest
 
@@ -19,6 +19,20 @@ def test_attempts_beyond_the_burst_wait_and_success_costs_nothing():
     assert limit.wait_s("a") == 0
     now_s = 1000.0
     assert [limit.wait_s("a") for _ in range(3)] == [0, 0, 1]
+
+
+def test_an_amount_beyond_the_burst_is_a_debt_until_it_is_paid():
+    now_s = 0.0
+    limit = RateLimit(60 * 10, 100, lambda: now_s)  # 10 a second
+    limit.spend("a", 90)
+    assert limit.debt_s("a") == 0
+    limit.spend("a", 60)
+    assert limit.debt_s("a") == pytest.approx(5.0)
+    assert limit.debt_s("b") == 0
+    now_s = 4.0
+    assert limit.debt_s("a") == pytest.approx(1.0)
+    now_s = 6.0
+    assert limit.debt_s("a") == 0
 
 
 def test_memory_is_bounded(monkeypatch):
