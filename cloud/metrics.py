@@ -1,4 +1,4 @@
-"""Area under the ROC curve and the ranks that it rests on; training, evaluation, demo and benchmarks share them."""
+"""Area under the ROC curve, ranks, and false alarms at a recall; all parts of the cloud share them."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,14 @@ def separation(normal: NDArray[np.float64], anomalous: NDArray[np.float64]) -> f
     ordered = np.sort(normal)
     below, up_to = (np.searchsorted(ordered, anomalous, side=side) for side in ("left", "right"))
     return float((below + up_to).sum() / (2 * len(ordered) * len(anomalous)))
+
+
+def false_alarms_at(normal: NDArray[np.float64], anomalous: NDArray[np.float64], recalled: int) -> int:
+    """Return how many normals score at least as high as the `recalled`-th highest anomaly; 0 for no anomaly."""
+    if not recalled:
+        return 0
+    threshold = np.sort(anomalous)[::-1][recalled - 1]
+    return int(np.count_nonzero(normal >= threshold))
 
 
 def mean_ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.protocols import is_table, rows_and_labels, series_split
-from cloud.metrics import separation
+from cloud.metrics import false_alarms_at, separation
 from cloud.modalities import cloud_modality, table_modality
 from cloud.serving.analysis import FUSED, Analysis
 from cloud.training.analysis import AnalysisOptions, fit_analysis
@@ -174,16 +174,12 @@ def _figures(scores: Floats, labels: NDArray[np.bool_], recalled: int) -> dict[s
     normal, anomalous = scores[~labels], scores[labels]
     counts = {"equal": recalled} | {name: int(np.ceil(share * len(anomalous))) for name, share in RECALLS.items()}
     return {
-        **{f"false_alarms_{name}": _false_alarms_at(normal, anomalous, count) for name, count in counts.items()},
+        **{
+            f"false_alarms_{name}": false_alarms_at(normal, anomalous, count) / len(normal)
+            for name, count in counts.items()
+        },
         "auroc": separation(normal, anomalous),
     }
-
-
-def _false_alarms_at(normal: Floats, anomalous: Floats, recalled: int) -> float:
-    """Return the share of normals that score at least as high as the `recalled`-th highest anomaly."""
-    if not recalled:
-        return 0.0
-    return float((normal >= np.sort(anomalous)[::-1][recalled - 1]).mean())
 
 
 def ratios(figures: Mapping[str, Figures]) -> dict[str, dict[str, float]]:

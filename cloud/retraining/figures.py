@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from enum import StrEnum
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cloud.comparison.figures import ShareFigures, auroc_interval, log_p, share
-from cloud.metrics import separation
+from cloud.metrics import false_alarms_at, separation
 from cloud.store.comparison_samples import ANOMALOUS, Answer, ComparedSample
 from cloud.store.labels import Label
 from shared.samples import Decision
@@ -115,14 +114,6 @@ def _side(
         auroc_high=high,
         at_equal_recall=share(false_alarms_at(scores[0], scores[1], recalled), len(normals) if recalled else 0),
     )
-
-
-def false_alarms_at(normal: NDArray[np.float64], anomalous: NDArray[np.float64], recalled: int) -> int:
-    """Return how many normals score at least as high as the `recalled`-th highest anomaly; 0 for no anomaly."""
-    if not recalled:
-        return 0
-    threshold = np.sort(anomalous)[::-1][recalled - 1]
-    return int(np.count_nonzero(normal >= threshold))
 
 
 def _conclusion(

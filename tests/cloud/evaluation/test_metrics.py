@@ -14,7 +14,7 @@ from cloud.evaluation.metrics import (
     recall_at,
     threshold_at,
 )
-from cloud.metrics import auroc, separation
+from cloud.metrics import auroc, false_alarms_at, separation
 from shared.errors import DataError
 
 
@@ -71,3 +71,8 @@ def test_realised_false_alarms_lie_in_their_interval() -> None:
     assert clopper_pearson(10, 10)[1] == 1.0
     with pytest.raises(DataError, match="normal"):
         false_alarms(np.zeros(0), 0.05)
+
+
+def test_false_alarms_at_a_recall_count_ties() -> None:
+    normal, anomalous = np.array([1.0, 2.0, 2.0, 5.0]), np.array([2.0, 3.0, 9.0])
+    assert [false_alarms_at(normal, anomalous, recalled) for recalled in range(4)] == [0, 0, 1, 3]
