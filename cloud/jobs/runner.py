@@ -34,6 +34,7 @@ from cloud.store.training_jobs import (
     remove_job,
     renew,
 )
+from shared.backoff import Backoff
 from shared.errors import RefusedRowError, StorageError, VedetteError
 from shared.logs import EventLog
 
@@ -185,18 +186,18 @@ class TrainingRunner:
 
     async def _patiently(self, call: Callable[[], Awaitable[T]], patience_s: float) -> T:
         """Repeat a call with growing pauses while the store fails. Raises StorageError after `patience_s`."""
-        until_s, pause_s = time.monotonic() + patience_s, FIRST_PAUSE_S
+        until_s, backoff = time.monotonic() + patience_s, Backoff(FIRST_PAUSE_S, LAST_PAUSE_S)
         while True:
             try:
                 return await call()
             except RefusedRowError:  # no repetition helps
                 raise
             except StorageError as error:
+                pause_s = backoff.next_s()
                 if time.monotonic() + pause_s > until_s:
                     raise
                 self._on_failure(error)
             await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, LAST_PAUSE_S)
 
     async def _start_of(self, job: TrainingJob) -> TrainingStart:
         """Return what the process needs. Raises SettingsError, CertificateError, StorageError or OSError."""
