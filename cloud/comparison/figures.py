@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from cloud.metrics import separation
@@ -67,15 +68,16 @@ class ComparisonFigures(_Frozen):
 
 def figures_of(found: Sequence[ComparedSample], first_bundle_id: str, second_bundle_id: str) -> ComparisonFigures:
     """Return the figures of the judged samples."""
-    both = [item for item in found if Decision.UNDECIDED not in (item.first.decision, item.second.decision)]
+    both = [item for item in found if item.is_judged]
     same = sum(item.first.decision is item.second.decision for item in both)
     real = [item for item in both if item.label in ANOMALOUS]
     normal = [item for item in both if item.label is not None and item.label not in ANOMALOUS]
+    only_first, only_second = raised_by_one(both)
     return ComparisonFigures(
         judged=len(found),
         agreement=share(same, len(both)),
-        only_first=sum(_is_anomalous(item.first) and not _is_anomalous(item.second) for item in both),
-        only_second=sum(_is_anomalous(item.second) and not _is_anomalous(item.first) for item in both),
+        only_first=only_first,
+        only_second=only_second,
         real=len(real),
         normal=len(normal),
         first=_side(first_bundle_id, found, real, normal, lambda item: item.first),
@@ -90,6 +92,18 @@ def changed(found: Sequence[ComparedSample], most: int) -> list[ComparedSample]:
     return sorted(differing, key=lambda item: (-_distance(item), item.sample_number))[:most]
 
 
+def raised_by_one(items: Sequence[ComparedSample]) -> tuple[int, int]:
+    """Return how many samples only the first bundle raises, and how many only the second."""
+    first = sum(item.first.is_anomalous and not item.second.is_anomalous for item in items)
+    second = sum(item.second.is_anomalous and not item.first.is_anomalous for item in items)
+    return first, second
+
+
+def raised(answers: Sequence[Answer]) -> ShareFigures:
+    """Return the share of answers that raise their sample."""
+    return share(sum(answer.is_anomalous for answer in answers), len(answers))
+
+
 def share(hits: int, count: int) -> ShareFigures:
     """Return a share with its Wilson interval."""
     if not count:
@@ -99,6 +113,19 @@ def share(hits: int, count: int) -> ShareFigures:
     width = Z * math.sqrt(value * (1 - value) / count + z2 / (4 * count * count)) / (1 + z2 / count)
     low, high = (0.0 if not hits else max(0.0, middle - width)), (1.0 if hits == count else min(1.0, middle + width))
     return ShareFigures(hits=hits, count=count, value=value, low=low, high=high)
+
+
+def auroc_of(normal: Sequence[Answer], anomalous: Sequence[Answer]) -> tuple[float | None, float | None, float | None]:
+    """Return the AUROC of one bundle's p-values with its interval; None without samples of both kinds."""
+    if not normal or not anomalous:
+        return None, None, None
+    auroc = separation(surprise(normal), surprise(anomalous))
+    return auroc, *auroc_interval(auroc, len(anomalous), len(normal))
+
+
+def surprise(answers: Sequence[Answer]) -> NDArray[np.float64]:
+    """Return -log10 p (n,) of answers, higher for more anomalous samples."""
+    return np.array([-log_p(answer) for answer in answers], np.float64)
 
 
 def auroc_interval(auroc: float, anomalous: int, normal: int) -> tuple[float, float]:
@@ -120,19 +147,18 @@ def _side(
     normal: Sequence[ComparedSample],
     answer: Callable[[ComparedSample], Answer],
 ) -> SideFigures:
-    scores = [np.array([-log_p(answer(item)) for item in kind]) for kind in (normal, real)]
-    auroc = separation(*scores) if len(real) and len(normal) else None
-    low, high = auroc_interval(auroc, len(real), len(normal)) if auroc is not None else (None, None)
+    answers_on_real, answers_on_normal = [answer(item) for item in real], [answer(item) for item in normal]
+    auroc, low, high = auroc_of(answers_on_normal, answers_on_real)
     times = sorted(answer(item).latency_ms for item in found)
     return SideFigures(
         bundle_id=bundle_id,
-        anomalous=sum(_is_anomalous(answer(item)) for item in found),
+        anomalous=sum(answer(item).is_anomalous for item in found),
         undecided=sum(answer(item).decision is Decision.UNDECIDED for item in found),
         auroc=auroc,
         auroc_low=low,
         auroc_high=high,
-        found=share(sum(_is_anomalous(answer(item)) for item in real), len(real)),
-        false_alarms=share(sum(_is_anomalous(answer(item)) for item in normal), len(normal)),
+        found=raised(answers_on_real),
+        false_alarms=raised(answers_on_normal),
         latency_median_ms=median(times) if times else None,
         latency_p95_ms=times[min(len(times) - 1, int(0.95 * len(times)))] if times else None,
     )
@@ -156,10 +182,6 @@ def _problems(
             "of the figures on labels."
         )
     return said
-
-
-def _is_anomalous(answer: Answer) -> bool:
-    return answer.decision is Decision.ANOMALOUS
 
 
 def log_p(answer: Answer) -> float:

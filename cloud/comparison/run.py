@@ -21,6 +21,7 @@ from cloud.store.comparison_samples import (
 from cloud.store.comparisons import Comparison, ComparisonStatus, finish
 from cloud.store.contents import load_payloads
 from cloud.store.engine import Store
+from cloud.store.judging import WaitingSample
 from cloud.store.registry import Registry
 from shared.bundle import Bundle
 from shared.errors import BundleError, VedetteError
@@ -91,12 +92,7 @@ async def _judge_next(
     if not waiting:
         return False
     started_s = time.monotonic()
-    payloads = await load_payloads(store, [item.number for item in waiting])
-    pairs = [(item, payloads.get(item.number)) for item in waiting]
-    decoded = await asyncio.to_thread(decode_batch, pairs)
-    answers = [
-        await asyncio.to_thread(answers_of, judge, decoded, bundle_id, false_alarm_rate) for bundle_id, judge in judges
-    ]
+    answers = await answers_of(store, waiting, judges, false_alarm_rate)
     rows = [(item.number, first, second) for item, first, second in zip(waiting, *answers, strict=True)]
     return await save_answers(store, number, runner, rows, time.monotonic() - started_s)
 
@@ -113,7 +109,18 @@ async def _wait_for_live(store: Store, number: int, live_s: float) -> None:
         await asyncio.sleep(POLL_S)
 
 
-def answers_of(judge: Judge, decoded: Sequence[Decoded], bundle_id: str, false_alarm_rate: float) -> list[Answer]:
+async def answers_of(
+    store: Store, batch: Sequence[WaitingSample], judges: Sequence[tuple[str, Judge]], false_alarm_rate: float
+) -> list[list[Answer]]:
+    """Return the answers of each bundle on a batch of stored samples. `judges`: id and analysis of each bundle."""
+    payloads = await load_payloads(store, [item.number for item in batch])
+    decoded = await asyncio.to_thread(decode_batch, [(item, payloads.get(item.number)) for item in batch])
+    return [
+        await asyncio.to_thread(_answers_by, judge, decoded, bundle_id, false_alarm_rate) for bundle_id, judge in judges
+    ]
+
+
+def _answers_by(judge: Judge, decoded: Sequence[Decoded], bundle_id: str, false_alarm_rate: float) -> list[Answer]:
     """Return the answers of one bundle; the time of a batch is shared by its samples. Blocking."""
     started_s = time.perf_counter()
     found = judge_batch(judge, decoded, bundle_id=bundle_id, false_alarm_rate=false_alarm_rate)

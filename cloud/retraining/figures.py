@@ -9,17 +9,14 @@ import math
 from collections.abc import Callable, Sequence
 from enum import StrEnum
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from cloud.comparison.figures import ShareFigures, auroc_interval, log_p, share
-from cloud.metrics import false_alarms_at, separation
+from cloud.comparison.figures import MIN_LABELLED, ShareFigures, auroc_of, raised, raised_by_one, share, surprise
+from cloud.metrics import false_alarms_at
 from cloud.store.comparison_samples import ANOMALOUS, Answer, ComparedSample
 from cloud.store.labels import Label
-from shared.samples import Decision
 
 LEVEL = 0.05  # of the sign test on samples with different decisions
-MIN_LABELLED = 10
 
 
 class Conclusion(StrEnum):
@@ -68,10 +65,10 @@ def frozen_figures(
     found: Sequence[ComparedSample], running_id: str, candidate_id: str, false_alarm_rate: float
 ) -> FrozenFigures:
     """Return the figures of judged samples, `first` by the running bundle and `second` by the candidate."""
-    both = [item for item in found if Decision.UNDECIDED not in (item.first.decision, item.second.decision)]
+    both = [item for item in found if item.is_judged]
     defects = [item for item in both if item.label in ANOMALOUS]
     normals = [item for item in both if item.label not in ANOMALOUS]
-    recalled = sum(_is_raised(item.first) for item in defects)
+    recalled = sum(item.first.is_anomalous for item in defects)
     running = _side(running_id, normals, defects, recalled, lambda item: item.first)
     candidate = _side(candidate_id, normals, defects, recalled, lambda item: item.second)
     conclusion = _conclusion(normals, defects, candidate, false_alarm_rate)
@@ -100,19 +97,18 @@ def _side(
     recalled: int,
     answer: Callable[[ComparedSample], Answer],
 ) -> FrozenSide:
-    scores = [np.array([-log_p(answer(item)) for item in kind]) for kind in (normals, defects)]
-    auroc = separation(*scores) if normals and defects else None
-    low, high = auroc_interval(auroc, len(defects), len(normals)) if auroc is not None else (None, None)
-    dismissed = [item for item in normals if item.label is Label.FALSE_ALARM]
+    on_normals, on_defects = [answer(item) for item in normals], [answer(item) for item in defects]
+    auroc, low, high = auroc_of(on_normals, on_defects)
+    at_recall = false_alarms_at(surprise(on_normals), surprise(on_defects), recalled)
     return FrozenSide(
         bundle_id=bundle_id,
-        false_alarms=_raised(normals, answer),
-        dismissed=_raised(dismissed, answer),
-        found=_raised(defects, answer),
+        false_alarms=raised(on_normals),
+        dismissed=raised([answer(item) for item in normals if item.label is Label.FALSE_ALARM]),
+        found=raised(on_defects),
         auroc=auroc,
         auroc_low=low,
         auroc_high=high,
-        at_equal_recall=share(false_alarms_at(scores[0], scores[1], recalled), len(normals) if recalled else 0),
+        at_equal_recall=share(at_recall, len(normals) if recalled else 0),
     )
 
 
@@ -120,8 +116,8 @@ def _conclusion(
     normals: Sequence[ComparedSample], defects: Sequence[ComparedSample], candidate: FrozenSide, rate: float
 ) -> Conclusion:
     """Return the conclusion by sign tests; false alarms clearly beyond the promised rate are worse, too."""
-    lost, gained = _changed(defects)
-    fewer, more = _changed(normals)
+    lost, gained = raised_by_one(defects)
+    fewer, more = raised_by_one(normals)
     misses_more = lost > gained and sign_test(gained, lost) <= LEVEL
     raises_more = more > fewer and sign_test(fewer, more) <= LEVEL
     breaks_promise = (candidate.false_alarms.low or 0.0) > rate and more >= fewer
@@ -130,13 +126,6 @@ def _conclusion(
     finds_more = gained > lost and sign_test(lost, gained) <= LEVEL
     raises_fewer = fewer > more and sign_test(more, fewer) <= LEVEL
     return Conclusion.BETTER if finds_more or raises_fewer else Conclusion.UNCLEAR
-
-
-def _changed(items: Sequence[ComparedSample]) -> tuple[int, int]:
-    """Return how many samples only the running bundle raises, and how many only the candidate."""
-    first = sum(_is_raised(item.first) and not _is_raised(item.second) for item in items)
-    second = sum(_is_raised(item.second) and not _is_raised(item.first) for item in items)
-    return first, second
 
 
 def _sentences(running: FrozenSide, candidate: FrozenSide, conclusion: Conclusion, rate: float) -> list[str]:
@@ -184,11 +173,3 @@ def _of(figures: ShareFigures) -> str:
     if figures.low is None or figures.high is None:
         return "none"
     return f"{figures.hits} of {figures.count} ({100 * figures.low:.1f} to {100 * figures.high:.1f} %)"
-
-
-def _raised(items: Sequence[ComparedSample], answer: Callable[[ComparedSample], Answer]) -> ShareFigures:
-    return share(sum(_is_raised(answer(item)) for item in items), len(items))
-
-
-def _is_raised(answer: Answer) -> bool:
-    return answer.decision is Decision.ANOMALOUS

@@ -1,15 +1,12 @@
 """Judging of the frozen set by two bundles."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 from cloud.comparison.run import answers_of
 from cloud.retraining.stored import FrozenSample
 from cloud.serving.ports import Judge
-from cloud.serving.verdicts import decode_batch
 from cloud.store import Store
 from cloud.store.comparison_samples import ComparedSample
-from cloud.store.contents import load_payloads
 
 BATCH = 64
 
@@ -28,12 +25,7 @@ async def compare_on(
     found: list[ComparedSample] = []
     for first in range(0, len(frozen), BATCH):
         part = frozen[first : first + BATCH]
-        payloads = await load_payloads(store, [each.sample.number for each in part])
-        decoded = decode_batch([(each.sample, payloads.get(each.sample.number)) for each in part])
-        answers = [
-            await asyncio.to_thread(answers_of, judge, decoded, bundle_id, false_alarm_rate)
-            for bundle_id, judge in judges
-        ]
+        answers = await answers_of(store, [each.sample for each in part], judges, false_alarm_rate)
         for each, one, other in zip(part, *answers, strict=True):
             sample = each.sample
             found.append(ComparedSample(sample.number, sample.sample_id, sample.device_id, each.label, one, other))

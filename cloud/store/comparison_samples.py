@@ -28,6 +28,11 @@ class Answer:
     decision: Decision
     latency_ms: float
 
+    @property
+    def is_anomalous(self) -> bool:
+        """Whether the bundle raises the sample."""
+        return self.decision is Decision.ANOMALOUS
+
 
 @dataclass(frozen=True, slots=True)
 class ComparedSample:
@@ -39,6 +44,11 @@ class ComparedSample:
     label: Label | None
     first: Answer
     second: Answer
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether both bundles could judge the sample."""
+        return Decision.UNDECIDED not in (self.first.decision, self.second.decision)
 
 
 async def choose(store: Store, comparison: Comparison, false_alarm_rate: float) -> int:
