@@ -3,7 +3,9 @@
 import contextlib
 import json
 import math
+import os
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,30 @@ from shared.files import write_durably
 
 
 def check_output_path(path: Path | None, option: str = "--json") -> None:
-    """Raise SettingsError unless a file can be at `path`."""
-    if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
+    """Raise SettingsError unless a file can be written at `path`."""
+    if path is None:
+        return
+    if path.is_dir() or not path.absolute().parent.is_dir():
         raise SettingsError(f"{path}: not a file in an existing folder. Give {option} another path.")
+    if _is_replaced(path):
+        reason = _reason_against(path.absolute().parent)
+    else:
+        reason = "" if os.access(path, os.W_OK) or not path.exists() else "Permission denied"
+    if reason:
+        raise SettingsError(f"{path}: cannot be written ({reason}). Give {option} another path.")
+
+
+def check_output_folder(folder: Path | None, option: str) -> None:
+    """Make a folder unless it exists; raise SettingsError unless files can be written there."""
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = _reason_against(folder)
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise SettingsError(f"{folder}: cannot be written ({reason}). Give {option} another folder.")
 
 
 def check_config_path(path: Path | None) -> None:
@@ -27,14 +50,15 @@ def check_config_path(path: Path | None) -> None:
 
 
 def write_json(path: Path | None, value: dict[str, Any]) -> None:
-    """Write a result as JSON unless `path` is None; NaN and infinity become null.
+    """Write a result as JSON unless `path` is None; NaN and infinity become null. Raises as `write_output`."""
+    if path is not None:
+        write_output(path, json.dumps(_finite(value), indent=2, allow_nan=False) + "\n")
 
-    Raises FileNotWrittenError if that fails; an existing file is then unchanged.
-    """
-    if path is None:
-        return
-    data = (json.dumps(_finite(value), indent=2, allow_nan=False) + "\n").encode()
-    if not path.is_symlink() and (path.is_file() or not path.exists()):
+
+def write_output(path: Path, text: str) -> None:
+    """Write a text file. Raises FileNotWrittenError if that fails; an existing file is then unchanged."""
+    data = text.encode()
+    if _is_replaced(path):
         write_durably(path, data)
         return
     try:
@@ -66,6 +90,20 @@ def failure_as_json(path: Path | None) -> Iterator[None]:
         write_interruption(path)
         typer.echo("vedette: stopped before the end.", err=True)
         raise typer.Exit(130) from None
+
+
+def _is_replaced(path: Path) -> bool:
+    """Return whether a new file takes the place of `path`; links, devices and pipes are written in place."""
+    return not path.is_symlink() and (path.is_file() or not path.exists())
+
+
+def _reason_against(folder: Path) -> str:
+    """Return why no file can be written in a folder; empty if one can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return ""
+    except OSError as error:
+        return error.strerror or str(error)
 
 
 def _write_end(path: Path | None, status: str, error: str, exit_code: int, facts: Mapping[str, object] = {}) -> None:

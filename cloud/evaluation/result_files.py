@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cloud.outputs import check_output_path, failure_as_json, write_json
+from cloud.outputs import check_output_path, failure_as_json, write_json, write_output
 
 
 def measure_and_write(
@@ -19,11 +19,10 @@ def measure_and_write(
     `measure` is written to `json_path` and raised again. Raises SettingsError before the measurement if a file cannot
     be written.
     """
-    check_output_path(json_path)
-    check_output_path(output, "--output")
     with failure_as_json(json_path):
+        check_output_path(output, "--output")
         result = measure()
     write_json(json_path, result)
     if output is not None:
-        output.write_text(page(result), encoding="utf-8")
+        write_output(output, page(result))
     return result

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.outputs import check_output_path, write_failure, write_interruption, write_json
+from cloud.outputs import check_output_folder, check_output_path, write_failure, write_interruption, write_json
 from shared.errors import DataError, FileNotWrittenError, SettingsError
 
 
@@ -44,6 +44,21 @@ def test_a_link_is_written_through_and_stays(tmp_path: Path) -> None:
 def test_a_place_where_no_file_can_be_is_refused_before_any_work(tmp_path: Path, place: str) -> None:
     with pytest.raises(SettingsError, match="Give --json another path"):
         check_output_path(tmp_path / place)
+
+
+def test_a_file_or_folder_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"/proc/out.json: cannot be written \(.+\). Give --output another path"):
+        check_output_path(Path("/proc/out.json"), "--output")
+    (tmp_path / "file").write_text("kept")
+    for place in (Path("/proc/plots"), tmp_path / "file"):
+        with pytest.raises(SettingsError, match=r"cannot be written \(.+\). Give --plots another folder"):
+            check_output_folder(place, "--plots")
+    check_output_path(tmp_path / "file")
+    check_output_folder(tmp_path / "a" / "b", "--plots")
+    for place in ("/dev/stdout", "/dev/null"):
+        check_output_path(Path(place))
+    assert (tmp_path / "file").read_text() == "kept"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "file"]
 
 
 def test_nothing_is_written_where_nothing_was_asked_for() -> None:
