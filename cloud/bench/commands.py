@@ -5,12 +5,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cloud.evaluation.command_options import JSON
 from shared.cli import CommandTree
 from shared.errors import SettingsError
 
-JSON = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the result or the error to this file.")
-]
 StoreUrl = Annotated[
     str, typer.Option(metavar="URL", help="Empty PostgreSQL database to measure; by default a SQLite file.")
 ]

@@ -1,12 +1,29 @@
 """Commands `vedette evaluate` and `vedette bench adbench|series|images|video|labels|edge|audit|repeats|drift`."""
 
 import os
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from cloud.evaluation.audits.commands import audit
+from cloud.evaluation.command_options import (
+    CONFIG,
+    DATA,
+    DATASETS,
+    JOBS,
+    JSON,
+    OUTPUT,
+    SEEDS,
+    WORK,
+    command_line,
+    data_folder,
+    end_on_failed,
+    names_in,
+    work_folder,
+)
 from cloud.evaluation.device.commands import edge
 from cloud.evaluation.drift.commands import drift
 from cloud.evaluation.repeats.commands import repeats
@@ -14,26 +31,48 @@ from cloud.evaluation.result_files import measure_and_write
 from cloud.outputs import check_config_path, failure_as_json
 from cloud.table_options import DATES, DECIMAL, DELIMITER, ENCODING, TIME_COLUMN
 from shared.cli import CommandTree
-from shared.errors import SettingsError, VedetteError
 
-_DATA = Annotated[
-    Path | None,
-    typer.Option("--data", metavar="DIR", envvar="VEDETTE_BENCH_DATA", help="Folder of the data sets."),
-]
-_DATASETS = Annotated[str, typer.Option(metavar="A,B", help="Names of the data sets to run; by default all.")]
-_JOBS = Annotated[
-    int, typer.Option(min=0, help="Number of worker processes (0: one per core, or 1 for images and video).")
-]
-_JSON = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the result or the error to this file.")
-]
-_OUTPUT = Annotated[Path | None, typer.Option(metavar="PAGE.md", help="Write the results as a Markdown page.")]
-_WORK = Annotated[
-    Path | None,
-    typer.Option(metavar="DIR", help="Folder of finished runs, reused on resume; by default $VEDETTE_HOME/bench."),
-]
-_CONFIG = Annotated[Path | None, typer.Option(metavar="FILE", help="Training settings in TOML, as for vedette train.")]
-_SEEDS_HELP = "Number of seeds (5: seeds 0 to 4) or a list of seeds (0,3,7)."
+
+@dataclass(frozen=True, slots=True)
+class _Benchmark:
+    """Benchmark on a collection of data sets: its name, help, examples, and default of --seeds."""
+
+    name: str
+    help: str
+    epilog: str
+    seeds: str = "1"
+
+
+_BENCHMARKS = (
+    _Benchmark(
+        "adbench",
+        "Run the table benchmark under the published ADBench protocol, on a folder of .npz files with X and y.",
+        "Examples:  vedette bench adbench --data DATA --jobs 2 --json result.json --output adbench.md  |  "
+        "vedette bench adbench --datasets glass,wine --seeds 1",
+        seeds="5",
+    ),
+    _Benchmark(
+        "series",
+        "Run the series benchmark (VUS-PR) on a folder of .npz files with train, test and label.",
+        "Example:  vedette bench series --data DATA --datasets machine-1-6 --seeds 0,1",
+    ),
+    _Benchmark(
+        "images",
+        "Run the image benchmark (image AUROC; pixel metrics with masks) on a folder of sets in the MVTec AD layout.",
+        "Example:  vedette bench images --data DATA --datasets elpv --output images.md",
+    ),
+    _Benchmark(
+        "video",
+        "Run the video benchmark (frame AUROC) on a folder with train/, eval/ and a table of labels.",
+        "Example:  vedette bench video --data DATA --datasets cctv_upcam",
+    ),
+    _Benchmark(
+        "labels",
+        "Count false alarms at equal recall after 0, 10, 20 and 50 labels, on tables with X and y and on series.",
+        "Examples:  vedette bench labels --data DATA --config quick.toml --output labels.md  |  "
+        "vedette bench labels --data DATA --datasets donors,machine-1-6 --json result.json",
+    ),
+)
 
 
 def add_commands(tree: CommandTree) -> None:
@@ -48,17 +87,8 @@ def add_commands(tree: CommandTree) -> None:
         epilog="Examples:  vedette bench adbench --data DATA --output adbench.md  |  "
         "vedette bench series --data DATA --datasets machine-1-6 --seeds 1  |  vedette bench images --help"
     )(_bench)
-    group.command(
-        epilog="Examples:  vedette bench adbench --data DATA --jobs 2 --json result.json --output adbench.md  |  "
-        "vedette bench adbench --datasets glass,wine --seeds 1"
-    )(adbench)
-    group.command(epilog="Example:  vedette bench series --data DATA --datasets machine-1-6 --seeds 0,1")(series)
-    group.command(epilog="Example:  vedette bench images --data DATA --datasets elpv --output images.md")(images)
-    group.command(epilog="Example:  vedette bench video --data DATA --datasets cctv_upcam")(video)
-    group.command(
-        epilog="Examples:  vedette bench labels --data DATA --config quick.toml --output labels.md  |  "
-        "vedette bench labels --data DATA --datasets donors,machine-1-6 --json result.json"
-    )(labels)
+    for each in _BENCHMARKS:
+        group.command(each.name, help=each.help, epilog=each.epilog)(_command_of(each))
     group.command(
         epilog="Examples:  vedette bench edge --quick  |  vedette bench edge --modality image --peer-python "
         "~/anomalib/bin/python --output edge.md  |  vedette bench edge --bundle pump.vedette --data readings.csv"
@@ -73,7 +103,7 @@ def evaluate(
     data: Annotated[
         Path, typer.Argument(metavar="DATA", help="Samples to evaluate, in a layout that vedette train reads.")
     ],
-    json_path: _JSON = None,
+    json_path: JSON = None,
     plots: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to write plots to; by default none are drawn.")
     ] = None,
@@ -117,74 +147,20 @@ def evaluate(
     show_evaluation(measure_and_write(measure, json_path))
 
 
-def adbench(
-    data: _DATA = None,
-    datasets: _DATASETS = "",
-    seeds: Annotated[str, typer.Option(metavar="SEEDS", help=_SEEDS_HELP)] = "5",
-    jobs: _JOBS = 0,
-    json_path: _JSON = None,
-    output: _OUTPUT = None,
-    work: _WORK = None,
-    config: _CONFIG = None,
-) -> None:
-    """Run the table benchmark under the published ADBench protocol, on a folder of .npz files with X and y."""
-    _run("adbench", data, datasets, seeds, jobs, json_path, output, work, config)
+def _command_of(benchmark: _Benchmark) -> Callable[..., None]:
+    def command(
+        data: DATA = None,
+        datasets: DATASETS = "",
+        seeds: SEEDS = benchmark.seeds,
+        jobs: JOBS = 0,
+        json_path: JSON = None,
+        output: OUTPUT = None,
+        work: WORK = None,
+        config: CONFIG = None,
+    ) -> None:
+        _run(benchmark.name, data, datasets, seeds, jobs, json_path, output, work, config)
 
-
-def series(
-    data: _DATA = None,
-    datasets: _DATASETS = "",
-    seeds: Annotated[str, typer.Option(metavar="SEEDS", help=_SEEDS_HELP)] = "1",
-    jobs: _JOBS = 0,
-    json_path: _JSON = None,
-    output: _OUTPUT = None,
-    work: _WORK = None,
-    config: _CONFIG = None,
-) -> None:
-    """Run the series benchmark (VUS-PR) on a folder of .npz files with train, test and label."""
-    _run("series", data, datasets, seeds, jobs, json_path, output, work, config)
-
-
-def images(
-    data: _DATA = None,
-    datasets: _DATASETS = "",
-    seeds: Annotated[str, typer.Option(metavar="SEEDS", help=_SEEDS_HELP)] = "1",
-    jobs: _JOBS = 0,
-    json_path: _JSON = None,
-    output: _OUTPUT = None,
-    work: _WORK = None,
-    config: _CONFIG = None,
-) -> None:
-    """Run the image benchmark (image AUROC; pixel metrics with masks) on a folder of sets in the MVTec AD layout."""
-    _run("images", data, datasets, seeds, jobs, json_path, output, work, config)
-
-
-def video(
-    data: _DATA = None,
-    datasets: _DATASETS = "",
-    seeds: Annotated[str, typer.Option(metavar="SEEDS", help=_SEEDS_HELP)] = "1",
-    jobs: _JOBS = 0,
-    json_path: _JSON = None,
-    output: _OUTPUT = None,
-    work: _WORK = None,
-    config: _CONFIG = None,
-) -> None:
-    """Run the video benchmark (frame AUROC) on a folder with train/, eval/ and a table of labels."""
-    _run("video", data, datasets, seeds, jobs, json_path, output, work, config)
-
-
-def labels(
-    data: _DATA = None,
-    datasets: _DATASETS = "",
-    seeds: Annotated[str, typer.Option(metavar="SEEDS", help=_SEEDS_HELP)] = "1",
-    jobs: _JOBS = 0,
-    json_path: _JSON = None,
-    output: _OUTPUT = None,
-    work: _WORK = None,
-    config: _CONFIG = None,
-) -> None:
-    """Count false alarms at equal recall after 0, 10, 20 and 50 labels, on tables with X and y and on series."""
-    _run("labels", data, datasets, seeds, jobs, json_path, output, work, config)
+    return command
 
 
 def _bench() -> None:
@@ -210,18 +186,17 @@ def _run(
     from cloud.evaluation.report import show_benchmark
     from cloud.training.progress import shown_progress
     from cloud.training.settings import TrainingSettings
-    from shared.home import home_folder
 
     def measure() -> dict[str, Any]:
         options = BenchmarkOptions(
             benchmark,
-            _data_folder(data),
-            tuple(name.strip() for name in datasets.split(",") if name.strip()),
+            data_folder(data),
+            names_in(datasets),
             parse_seeds(seeds),
             jobs or (1 if benchmark in ("images", "video") else os.cpu_count() or 1),
-            work if work is not None else home_folder() / "bench",
+            work_folder(work),
             TrainingSettings.load(config),
-            _command(benchmark, datasets, seeds, config, output),
+            command_line(benchmark, output, data="DATA", datasets=datasets, seeds=seeds, config=config),
         )
         with shown_progress() as progress:
             summary = run_benchmark(options, progress)
@@ -233,22 +208,4 @@ def _run(
     else:
         summary = measure_and_write(measure, json_path, output, page)
         show_benchmark(summary)
-    if summary["failed"]:
-        raise VedetteError(f"{len(summary['failed'])} of the sets failed; the means exclude them. See the list above.")
-
-
-def _data_folder(given: Path | None) -> Path:
-    """Return the folder of the data sets; raise SettingsError if none is given."""
-    if given is None:
-        raise SettingsError("No data folder: give the folder of the data sets with --data.")
-    return given
-
-
-def _command(benchmark: str, datasets: str, seeds: str, config: Path | None, output: Path | None) -> str:
-    """Return the command line that repeats this run, without paths of this machine."""
-    parts = ["vedette bench", benchmark, "--data DATA"]
-    parts += [f"--datasets {datasets}"] if datasets else []
-    parts += [f"--seeds {seeds}"]
-    parts += [f"--config {config.name}"] if config is not None else []
-    parts += [f"--output docs/benchmarks/{output.name}"] if output is not None else []
-    return " ".join(parts)
+    end_on_failed(summary, "sets")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cloud.evaluation.audits.coverage import coverage, tightness
-from cloud.evaluation.audits.populations import drawn_population, measured_populations
+from cloud.evaluation.audits.populations import Population, drawn_population, measured_populations
 from cloud.evaluation.audits.upload import CHECKPOINTS, deployments, simulate
 from cloud.training.progress import StageProgress
 
@@ -31,14 +31,15 @@ class AuditBenchmarkOptions:
 def run_audit_benchmark(options: AuditBenchmarkOptions, progress: StageProgress) -> dict[str, Any]:
     """Return all results as JSON values; raises DataError for a folder without a usable table."""
     random = np.random.default_rng(options.seed)
-    progress("coverage of the bounds", 0.0)
-    covered = coverage(options.runs, options.audits, random)
-    progress("width of the bounds", 0.3)
-    widths = tightness(random)
-    populations = {DRAWN: [drawn_population(random) for _ in range(options.runs)]}
+    populations: dict[str, list[Population]] = {}
     if options.data is not None:
-        progress("p-values of tables", 0.4)
-        populations = {TABLES: measured_populations(options.data), **populations}
+        progress("p-values of tables", 0.0)
+        populations[TABLES] = measured_populations(options.data)
+    progress("coverage of the bounds", 0.4)
+    covered = coverage(options.runs, options.audits, random)
+    progress("width of the bounds", 0.7)
+    widths = tightness(random)
+    populations[DRAWN] = [drawn_population(random) for _ in range(options.runs)]
     upload: dict[str, Any] = {}
     for name, of_kind in populations.items():
         progress(f"upload, {name}", 0.8)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cloud.evaluation.command_options import JSON, OUTPUT, command_line, names_in
 from cloud.evaluation.result_files import measure_and_write
 from shared.errors import SettingsError
 from shared.modality import Modality
@@ -38,12 +39,8 @@ def edge(
             metavar="PATH", help="Python of an environment with anomalib, OpenVINO and ONNX, to measure the peer."
         ),
     ] = None,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the result or the error to this file.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="PAGE.md", help="Write the results as a Markdown page.")
-    ] = None,
+    json_path: JSON = None,
+    output: OUTPUT = None,
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Training settings in TOML for the small bundles.")
     ] = None,
@@ -69,7 +66,7 @@ def edge(
             is_quick=quick,
             peer_python=peer_python,
             config=config,
-            command=_command(modality, windows, bundle, rounds, seconds, quick, peer_python, output),
+            command=_command_line(modality, windows, bundle, rounds, seconds, quick, peer_python, config, output),
         )
         with shown_progress() as progress:
             return run_edge_benchmark(options, progress)
@@ -78,7 +75,7 @@ def edge(
 
 
 def _modalities(text: str) -> tuple[Modality, ...]:
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    names = names_in(text)
     unknown = [name for name in names if name not in MODALITIES]
     if unknown or not names:
         raise SettingsError(f"--modality {text}: give some of {', '.join(MODALITIES)}.")
@@ -99,7 +96,7 @@ def _windows(text: str) -> tuple[tuple[int, int], ...]:
     return windows
 
 
-def _command(
+def _command_line(
     modality: str,
     windows: str,
     bundle: Path | None,
@@ -107,14 +104,11 @@ def _command(
     seconds: float,
     quick: bool,
     peer_python: Path | None,
+    config: Path | None,
     output: Path | None,
 ) -> str:
     """Return the command line that repeats this run, without paths of this machine."""
-    parts = ["vedette bench edge"]
-    parts += (
-        [f"--modality {modality} --windows {windows}"] if bundle is None else [f"--bundle {bundle.name} --data DATA"]
-    )
-    parts += ["--quick"] if quick else [f"--rounds {rounds} --seconds {seconds:g}"]
-    parts += ["--peer-python PEER/bin/python"] if peer_python is not None else []
-    parts += [f"--output docs/benchmarks/{output.name}"] if output is not None else []
-    return " ".join(parts)
+    samples = {"modality": modality, "windows": windows} if bundle is None else {"bundle": bundle, "data": "DATA"}
+    turns = {"quick": True} if quick else {"rounds": rounds, "seconds": seconds}
+    peer = "PEER/bin/python" if peer_python is not None else None
+    return command_line("edge", output, **samples, **turns, peer_python=peer, config=config)

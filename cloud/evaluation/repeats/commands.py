@@ -1,107 +1,36 @@
-"""Command `vedette bench repeats`, and its page."""
+"""Command `vedette bench repeats`."""
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
-
-from cloud.evaluation.result_files import measure_and_write
-
-_HEADER = (
-    "stream",
-    "kind",
-    "rows",
-    "anomalies",
-    "sent without",
-    "sent with",
-    "saved",
-    "saved of anomalies",
-    "recall without",
-    "recall with",
-    "incidents without / with / shown",
-    "accepted anomalies",
+from cloud.evaluation.command_options import (
+    DATA,
+    DATASETS,
+    EFFORT,
+    JSON,
+    OUTPUT,
+    command_line,
+    data_folder,
+    names_in,
 )
+from cloud.evaluation.result_files import measure_and_write
 
 
 def repeats(
-    data: Annotated[
-        Path, typer.Option("--data", metavar="DIR", envvar="VEDETTE_BENCH_DATA", help="Folder of the data sets.")
-    ],
-    datasets: Annotated[str, typer.Option(metavar="A,B", help="Names of the data sets to run; by default all.")] = "",
-    effort: Annotated[float, typer.Option(min=0.01, max=1, help="Scale training steps (0.1 = quick look).")] = 0.1,
-    json_path: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Write the result or the error to this file.")
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option(metavar="PAGE.md", help="Write the results as a Markdown page.")
-    ] = None,
+    data: DATA = None,
+    datasets: DATASETS = "",
+    effort: EFFORT = 0.1,
+    json_path: JSON = None,
+    output: OUTPUT = None,
 ) -> None:
     """Measure the uploads that the memory of judged samples saves on streams with recurring anomalies."""
     from cloud.evaluation.repeats.benchmark import RepeatsBenchmarkOptions, run_repeats_benchmark
+    from cloud.evaluation.repeats.page import repeats_page, show_repeats
     from cloud.training.progress import shown_progress
-    from shared.terminal import new_console, print_table
 
     def measure() -> dict[str, Any]:
-        parts = ["vedette bench repeats --data DATA"]
-        parts += [f"--datasets {datasets}"] if datasets else []
-        parts += [f"--effort {effort:g}"] if effort != 0.1 else []
-        wanted = tuple(name for name in datasets.split(",") if name)
+        command = command_line("repeats", output, data="DATA", datasets=datasets, effort=effort)
+        options = RepeatsBenchmarkOptions(data_folder(data), names_in(datasets), effort, command)
         with shown_progress() as progress:
-            return run_repeats_benchmark(RepeatsBenchmarkOptions(data, wanted, effort, " ".join(parts)), progress)
+            return run_repeats_benchmark(options, progress)
 
-    result = measure_and_write(measure, json_path, output, repeats_page)
-    rows = [_cells(item) for item in result["streams"]]
-    print_table(new_console(), "Near copies that stay on the device", list(_HEADER), rows, left=(0, 1))
-
-
-def repeats_page(result: Mapping[str, Any]) -> str:
-    """Return the Markdown page of a run."""
-    lines = [
-        "# Near copies that stay on the device",
-        "",
-        f"Made by `{result['command']}` with Vedette {result['version']}. [The method](../methods/repeats.md).",
-        "",
-        "A device routes the rows of a stream, eight every 8 s, with the screener of a bundle trained on normal rows. "
-        "The analyzers of the same bundle judge the sent rows; verdicts arrive 2 s later. *Recorded*: a server "
-        "machine's readings in their order. *Repeated*: normal rows of a table with 8 of its anomalies, each 50 times "
-        "in bursts of 10, with noise of a tenth of a deviation.",
-        "",
-        "* *Saved*: share of the forwarded rows that stay; audits travel in both cases and are left out.",
-        "* *Recall*: share of the anomalous rows that the cloud calls anomalous, or counts as copies of a row that it "
-        "called so.",
-        "* *Incidents*: with a row that is found without the memory, found with it, and sent with it.",
-        "* *Accepted anomalies*: found without the memory, and accepted as copies of rows judged normal with it.",
-        "",
-        f"Required: {result['required']:.0%} saved at equal recall; aim {result['aimed']:.0%}.",
-        "",
-        f"| {' | '.join(_HEADER)} |",
-        f"|---|---{'|--:' * (len(_HEADER) - 2)}|",
-    ]
-    lines += [f"| {' | '.join(_cells(item))} |" for item in result["streams"]]
-    for kind, medians in result["medians"].items():
-        if medians:
-            lines += [
-                "",
-                f"Median of the {kind} streams: {medians['saved_share']:.0%} saved, "
-                f"{medians['saved_share_of_anomalies']:.0%} of the anomalous rows; recall "
-                f"{medians['recall_without']:.3f} without and {medians['recall_with']:.3f} with the memory.",
-            ]
-    return "\n".join([*lines, ""])
-
-
-def _cells(item: Mapping[str, Any]) -> list[str]:
-    return [
-        item["name"],
-        item["kind"],
-        f"{item['rows']:,}",
-        f"{item['anomalies']:,}",
-        f"{item['sent_without']:,}",
-        f"{item['sent_with']:,}",
-        f"{item['saved_share']:.0%}",
-        f"{item['saved_share_of_anomalies']:.0%}",
-        f"{item['recall_without']:.3f}",
-        f"{item['recall_with']:.3f}",
-        f"{item['incidents_without']} / {item['incidents_with']} / {item['incidents_shown']}",
-        str(item["accepted_anomalies"]),
-    ]
+    show_repeats(measure_and_write(measure, json_path, output, repeats_page))
