@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloud.evaluation.labels import BASELINES, DEVELOPED_ON, LABELS, RATE, RECALLS, ratios
+from cloud.evaluation.page import table
 from shared.terminal import new_console, print_table, print_text
 
 _RECALL_WORDS = {"equal": "as without labels", "half": "50 %", "four_fifths": "80 %"}
@@ -38,12 +39,12 @@ def page(summary: Mapping[str, Any]) -> str:
         "## False alarms with labels over those without",
         "`total` is the ratio of the sums over the sets, `median` the median of the sets' ratios. Required: 0.5 with "
         "20 labels; aim: 0.2.",
-        _markdown(*_ratio_table(summary["ratios_reported"])),
+        table(*_ratio_table(summary["ratios_reported"])),
         "## Set by set",
         "Share of the normal samples that are raised, in per cent, without labels and with 10, 20 and 50, at the "
         "recall without labels and at a recall of 80 %; then kNN and Isolation Forest at a recall of 80 %; then the "
         "share raised at the promised rate, and the recall there, without labels and with 20.",
-        _markdown(*_set_table(summary["sets"])),
+        table(*_set_table(summary["sets"])),
     ]
     return "\n\n".join(lines) + "\n"
 
@@ -76,8 +77,3 @@ def _set_table(sets: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         cells += [figures[f"labels_{n}"][key] for key in ("realised_rate", "recall") for n in (0, 20)]
         rows.append([name, *(f"{100 * cell:.1f}" for cell in cells)])
     return header, rows
-
-
-def _markdown(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -7,12 +7,24 @@ from cloud.evaluation.audits.benchmark import AIMED_RATIO, DRAWN, REQUIRED_RATIO
 from cloud.evaluation.audits.coverage import LOOKS, PATTERNS
 from cloud.evaluation.audits.populations import CLOUD_FALSE_ALARMS
 from cloud.evaluation.audits.upload import AUDIT_SHARE, CHECKPOINTS, FIRST_P_VALUE, MAX_ORACLE, MIN_ORACLE
+from cloud.evaluation.page import table
 from shared.terminal import new_console, print_table
 
 _KINDS = {
     TABLES: "ADBench tables, a screener distilled from the cloud's score",
     DRAWN: "drawn populations, a screener that agrees poorly with the cloud",
 }
+_UPLOAD_HEADER = (
+    "audits",
+    "limit held at all times",
+    "no threshold yet",
+    "ratio, median",
+    "9 in 10",
+    "of all uploads",
+    "within 1.5",
+    "within 1.2",
+    "with audits, median",
+)
 
 
 def audit_page(result: Mapping[str, Any]) -> str:
@@ -27,23 +39,12 @@ def audit_page(result: Mapping[str, Any]) -> str:
         "Required: 95 %. Miss rates from 0.03 to 3 % are drawn; they are constant, change slowly, or come in bursts. "
         "In the last column 0.5 % of the audits are lost and count as anomalous.",
         "",
-        f"| bound | {' | '.join(PATTERNS)} |",
-        f"|---|{'---|' * len(PATTERNS)}",
-    ]
-    for name, of_pattern in result["coverage"].items():
-        lines.append(f"| {name} | {' | '.join(f'{100 * of_pattern[each]:.1f} %' for each in PATTERNS)} |")
-    lines += [
+        table(("bound", *PATTERNS), _coverage_rows(result)),
         "",
         "## Width",
         "Median ratio to the bound of Clopper and Pearson, which holds for one look only.",
         "",
-        f"| bound | {' | '.join(f'{look:,} audits' for look in LOOKS)} |",
-        f"|---|{'---|' * len(LOOKS)}",
-    ]
-    for name, by_look in result["width"].items():
-        cells = (f"{by_look[str(look)]:.2f}" if str(look) in by_look else "" for look in LOOKS)
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    lines += [
+        table(("bound", *(f"{look:,} audits" for look in LOOKS)), _width_rows(result)),
         "",
         "## Upload that `max_miss_rate` asks for",
         f"Each deployment has a limit, {100 * AUDIT_SHARE:g} % audits, and forwards p-values up to {FIRST_P_VALUE:g} "
@@ -63,27 +64,33 @@ def audit_page(result: Mapping[str, Any]) -> str:
 def _upload_lines(kind: str, of_kind: Mapping[str, Any], requirements: Mapping[str, Any]) -> list[str]:
     limits = ", ".join(f"{100 * limit:g}" for limit in of_kind["limits"])
     reached = [_reached(ratio, requirements[f"{kind}_audits_for_{ratio}"]) for ratio in (REQUIRED_RATIO, AIMED_RATIO)]
-    lines = [
+    return [
         "",
         f"**{_KINDS[kind][0].upper()}{_KINDS[kind][1:]}** ({of_kind['populations']}; the oracle forwards "
         f"{100 * of_kind['oracle_median']:.1f} % in the median; limits of {limits} %). {' '.join(reached)}",
         "",
-        "| audits | limit held at all times | no threshold yet | ratio, median | 9 in 10 | of all uploads | "
-        "within 1.5 | within 1.2 | with audits, median |",
-        "|---|---|---|---|---|---|---|---|---|",
+        table(_UPLOAD_HEADER, [_upload_cells(*item) for item in of_kind["by_audits"].items()]),
     ]
-    for audits, found in of_kind["by_audits"].items():
-        ratios = ("upload_ratio_median", "upload_ratio_p90", "upload_ratio_of_totals")
-        cells = [
-            f"{int(audits):,}",
-            _percent(found["holds_at_all_times"]),
-            f"{100 * found['without_a_threshold']:.0f} %",
-            *(_ratio(found[name]) for name in ratios),
-            *(f"{100 * found[name]:.0f} %" for name in ("within_1_5", "within_1_2")),
-            _ratio(found["upload_ratio_with_audits_median"]),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+
+
+def _coverage_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    return [[name, *(f"{100 * row[each]:.1f} %" for each in PATTERNS)] for name, row in result["coverage"].items()]
+
+
+def _width_rows(result: Mapping[str, Any]) -> list[list[str]]:
+    return [[name, *(_ratio(row.get(str(look))) for look in LOOKS)] for name, row in result["width"].items()]
+
+
+def _upload_cells(audits: str, found: Mapping[str, Any]) -> list[str]:
+    ratios = ("upload_ratio_median", "upload_ratio_p90", "upload_ratio_of_totals")
+    return [
+        f"{int(audits):,}",
+        _percent(found["holds_at_all_times"]),
+        f"{100 * found['without_a_threshold']:.0f} %",
+        *(_ratio(found[name]) for name in ratios),
+        *(f"{100 * found[name]:.0f} %" for name in ("within_1_5", "within_1_2")),
+        _ratio(found["upload_ratio_with_audits_median"]),
+    ]
 
 
 def _reached(ratio: float, audits: int | None) -> str:
@@ -96,20 +103,11 @@ def _reached(ratio: float, audits: int | None) -> str:
 def show_audits(result: Mapping[str, Any]) -> None:
     """Print the coverage and the upload of a run."""
     console = new_console()
-    covered = [[name, *(f"{100 * row[each]:.1f} %" for each in PATTERNS)] for name, row in result["coverage"].items()]
-    print_table(console, "Deployments whose bound holds at all times", ("bound", *PATTERNS), covered, left=(0,))
+    title = "Deployments whose bound holds at all times"
+    print_table(console, title, ("bound", *PATTERNS), _coverage_rows(result))
     header = ("audits", "limit held", "no threshold yet", "upload / oracle", "9 in 10")
     for kind, of_kind in result["upload"].items():
-        rows = [
-            [
-                f"{int(audits):,}",
-                _percent(found["holds_at_all_times"]),
-                f"{100 * found['without_a_threshold']:.0f} %",
-                _ratio(found["upload_ratio_median"]),
-                _ratio(found["upload_ratio_p90"]),
-            ]
-            for audits, found in of_kind["by_audits"].items()
-        ]
+        rows = [_upload_cells(*item)[: len(header)] for item in of_kind["by_audits"].items()]
         print_table(console, _KINDS[kind], header, rows, left=())
 
 
