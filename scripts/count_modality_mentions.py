@@ -4,8 +4,8 @@
 
 A module counts if it names a member of `Modality`, except to declare its own modality, or if it derives the modality
 from the rank or dtype of an array or from the image size of an input spec. The packages `modalities`, the enum itself
-and generated code are excluded, and so is `cloud/bench`: it makes samples of each kind for its load and branches on
-none.
+and generated code are excluded. So are modules that only state the modality of their data: `cloud/bench`, which makes
+samples of each kind for its load, and the benchmarks' data sets, each of which is a table or a series by its protocol.
 """
 
 import argparse
@@ -18,6 +18,11 @@ OWN_MODULES = tuple(
     f"{package}/modalities/" for package in ("cloud", "cloud/job_process", "cloud/training", "edge", "shared")
 )
 LOADS = "cloud/bench/"  # makes samples of each kind, as the tests do
+DATA_SETS = (
+    "cloud/evaluation/drift/streams.py",
+    "cloud/evaluation/labels.py",
+    "cloud/evaluation/repeats/benchmark.py",
+)  # state the modality of a data set, as its protocol does, and branch on none
 ENUM = "shared/modality.py"
 NAMED = re.compile(r"\bModality\.[A-Z]{3,}\b")
 DECLARED = re.compile(r"^(?:modality(?:: Modality)?|name) ?= ?Modality\.[A-Z]+,?$")  # declarations do not branch
@@ -31,7 +36,8 @@ def mentions(root: Path) -> Iterator[tuple[str, int, str]]:
     """Yield path, line number and line of each mention below `root`."""
     for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
         name = path.relative_to(root).as_posix()
-        if name == ENUM or name.startswith((*OWN_MODULES, LOADS)) or path.stem.endswith(("_pb2", "_pb2_grpc")):
+        own = name == ENUM or name.startswith(OWN_MODULES) or path.stem.endswith(("_pb2", "_pb2_grpc"))
+        if own or name in DATA_SETS or name.startswith(LOADS):
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             code = COMMENT.sub("", line).strip()

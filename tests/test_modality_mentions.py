@@ -1,6 +1,7 @@
 """Bound on the modules that decide by modality outside the modalities' own modules."""
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -28,6 +29,14 @@ def test_no_more_modules_decide_by_modality_than_before(counter: ModuleType, pac
     assert len(modules) <= BOUNDS[package], "Ask cloud_modality() or training_modality() instead: " + ", ".join(modules)
 
 
+def test_modules_that_state_the_modality_of_a_data_set_branch_on_none(counter: ModuleType) -> None:
+    branch = re.compile(r"\b(?:if|elif|case|while)\b|\bis(?: not)?\b|[=!]=|\b(?:not )?in\b")
+    for name in counter.DATA_SETS:
+        lines = [line for line in (ROOT / name).read_text().splitlines() if counter.NAMED.search(line)]
+        assert lines, f"{name} names no modality: remove it from DATA_SETS"
+        assert not [line for line in lines if branch.search(line)], name
+
+
 def test_the_counter_finds_names_and_shapes_but_not_the_modalities_own_modules(
     counter: ModuleType, tmp_path: Path
 ) -> None:
@@ -36,6 +45,7 @@ def test_the_counter_finds_names_and_shapes_but_not_the_modalities_own_modules(
         "cloud/training/modalities/image.py": "spec.image_height\n",
         "cloud/comment.py": "# Modality.IMAGE\n",
         "cloud/declared.py": "    modality: Modality = Modality.IMAGE\n",
+        "cloud/evaluation/labels.py": "stream(Modality.SERIES)\n",
         "cloud/named.py": "if modality is Modality.VIDEO:\n",
         "edge/rank.py": "big = inputs.ndim >= 4\n",
         "edge/size.py": "spec.image_width\n",

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from cloud.evaluation.protocols import is_table, rows_and_labels, series_split
 from cloud.metrics import false_alarms_at, separation
-from cloud.modalities import cloud_modality, table_modality
+from cloud.modalities import cloud_modality
 from cloud.serving.analysis import FUSED, Analysis
 from cloud.training.analysis import AnalysisOptions, fit_analysis
 from cloud.training.labelled import LabelledSamples
@@ -76,7 +76,7 @@ def table_stream(path: Path, seed: int) -> LabelledStream:
     spec = InputSpec(channels=tuple(f"x{index + 1}" for index in range(rows.shape[1])))
     return LabelledStream(
         spec,
-        table_modality(has_times=False),
+        Modality.TABULAR,
         rows[first[held_out:]],
         rows[first[:held_out]],
         rows[asked],
@@ -101,7 +101,7 @@ def series_stream(path: Path) -> LabelledStream:
     # Windows that overlap the boundary are in neither part.
     return LabelledStream(
         spec,
-        table_modality(has_times=True),
+        Modality.SERIES,
         train[: max(1, held_out - WINDOW)],
         train[held_out:],
         test[:middle],

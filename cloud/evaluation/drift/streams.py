@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.protocols import find_sets, rows_and_labels, series_split
-from cloud.modalities import table_modality
 from shared.errors import DataError, SettingsError
 from shared.modality import Modality
 
@@ -72,12 +71,12 @@ def _table(path: Path) -> OrderedData:
     normal = np.flatnonzero(~labels)
     train = normal[: round(len(normal) / 2)]
     rest = np.setdiff1d(np.arange(len(rows)), train)
-    return OrderedData(rows[train], rows[rest], labels[rest], table_modality(has_times=False))
+    return OrderedData(rows[train], rows[rest], labels[rest], Modality.TABULAR)
 
 
 def _series(path: Path) -> OrderedData:
     split = series_split(path)
-    return OrderedData(split.train, split.test, split.labels, table_modality(has_times=True))
+    return OrderedData(split.train, split.test, split.labels, Modality.SERIES)
 
 
 def _plant(path: Path) -> OrderedData:
@@ -88,7 +87,7 @@ def _plant(path: Path) -> OrderedData:
     except (OSError, KeyError, ValueError) as error:
         raise DataError(f"{path}: cannot be read ({error}).") from None
     labels = [np.arange(len(run)) >= (FAULT_START if place else len(run)) for place, run in enumerate(runs)]
-    return OrderedData(train, np.concatenate(runs), np.concatenate(labels), table_modality(has_times=False))
+    return OrderedData(train, np.concatenate(runs), np.concatenate(labels), Modality.TABULAR)
 
 
 _READERS = {"adbench": _table, "smd": _series, "tep": _plant}

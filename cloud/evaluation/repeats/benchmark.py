@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloud.evaluation.repeats.streams import RECORDED, REPEATED, RecurringStream, streams
-from cloud.modalities import table_modality
 from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.progress import StageProgress
 from shared.child_process import JsonLinesProcess
 from shared.errors import NoAnswerError, VedetteError
+from shared.modality import Modality
 from shared.samples import Verdict
 from shared.signing_keys import new_signing_key, public_pem
 
@@ -64,7 +64,7 @@ def measure(stream: RecurringStream, effort: float, progress: StageProgress) -> 
         (folder / "public.pem").write_bytes(public_pem(key.public_key()))
         np.savez(folder / "train.npz", X=stream.train)
         settings = TrainingSettings().changed({"name": "repeats", "effort": effort})
-        data = load_training_data(folder / "train.npz", table_modality(has_times=False), settings.data)
+        data = load_training_data(folder / "train.npz", Modality.TABULAR, settings.data)
         bundle = train_bundle(data, settings, key, lambda stage, share: progress(f"{stream.name}: {stage}", share))
         bundle.save(folder / "bundle.vedette")
         p_values = _p_values(Analysis.load(bundle, "cpu"), stream.rows)

@@ -11,13 +11,6 @@ from shared.errors import DataError, SettingsError
 ON_DATA = ("adbench", "series", "images", "video", "labels", "drift", "repeats")
 
 
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep the default work folder out of the home of the user."""
-    monkeypatch.setenv("VEDETTE_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("VEDETTE_BENCH_DATA", raising=False)
-
-
 @pytest.mark.parametrize("benchmark", ON_DATA)
 def test_missing_data_ends_before_the_work_and_is_in_the_json(benchmark: str, tmp_path: Path, vedette) -> None:
     result = tmp_path / "out.json"
