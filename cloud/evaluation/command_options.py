@@ -72,7 +72,7 @@ def command_line(benchmark: str, output: Path | None, **options: object) -> str:
 
 
 def end_on_failed(summary: Mapping[str, Any], kind: str) -> None:
-    """Raise VedetteError if data sets of a run failed; `kind`: what they are, such as "sets"."""
+    """Raise VedetteError if data sets of a run failed; `kind`: their name in the message, such as "sets"."""
     if failed := summary["failed"]:
         raise VedetteError(f"{len(failed)} of the {kind} failed; the means exclude them. See the list above.")
 
