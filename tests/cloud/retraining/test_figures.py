@@ -34,6 +34,9 @@ def compared(normals: int, dismissed: list[tuple[float, float]], defects: list[t
         pytest.param([(0.005, 0.3)] * 8, [(0.001, 0.2)] * 6, Conclusion.WORSE, id="misses-defects"),
         pytest.param([(0.3, 0.005)] * 9, [(0.001, 0.001)] * 6, Conclusion.WORSE, id="more-false-alarms"),
         pytest.param([(0.005, 0.005)] * 3, [(0.2, 0.001)] * 7, Conclusion.BETTER, id="finds-more"),
+        pytest.param([(0.005, 0.005)] * 12, [(0.2, 0.001)] * 7, Conclusion.BETTER, id="many-false-alarms-as-before"),
+        pytest.param([(0.005, 0.005)] * 12, [(0.001, 0.001)] * 7, Conclusion.UNCLEAR, id="the-same-decisions"),
+        pytest.param([(0.005, 0.005)] * 12 + [(0.3, 0.005)], [], Conclusion.WORSE, id="more-beyond-the-promise"),
     ],
 )
 def test_a_candidate_is_judged_by_decisions_that_changed(dismissed, defects, conclusion) -> None:
