@@ -165,7 +165,10 @@ async def _compare(
 ) -> FrozenFigures:
     analysis, running_id = request.settings.analysis, gathered.running.manifest.bundle_id
     judges = [
-        (bundle.manifest.bundle_id, load_analysis(bundle, analysis.device, analysis.false_alarm_rate))
+        (
+            bundle.manifest.bundle_id,
+            load_analysis(bundle, analysis.device, analysis.false_alarm_rate, analysis.precision),
+        )
         for bundle in (gathered.running, candidate)
     ]
     async with open_store(request.settings.store, actor=ACTOR) as store:
