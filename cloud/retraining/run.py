@@ -110,9 +110,11 @@ def _recalibrate(
     """Return the running bundle with labelled false alarms in its fused calibration."""
     alarms = gathered.labelled.false_alarms
     if not alarms:
+        known = len(gathered.parts.learned.false_alarms)
+        found = f"{known} false alarms, of which only crops are stored" if known else "no false alarm"
         raise DataError(
-            f"No stored sample of {request.name!r} is labelled as a false alarm: decide items in the review of the "
-            "console, then run this command again."
+            f"The labels of {request.name!r} name {found}: decide more items in the review of the console, then run "
+            "this command again."
         )
     progress("recalibrating", 0.0)
     normals = stream_normals(gathered.parts.learned, settings.judgement.audit_share)
@@ -152,7 +154,7 @@ async def _gather(request: RetrainRequest, folder: Path, progress: StageProgress
         running = await registry.bundle(current.bundle_id)
         version = max(entry.version for entry in await registry.versions(request.name)) + 1
         since_s = time.time() - request.days * 86_400
-        parts = await stored_parts(store, request.name, running.manifest.modality, since_s)
+        parts = await stored_parts(store, running.manifest, since_s)
         data = None
         if not request.calibrate_only:
             how = Collecting(request.name, settings_of(running.manifest, None, version).seed, folder)

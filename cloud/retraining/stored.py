@@ -20,6 +20,7 @@ from cloud.store.training_samples import (
     samples_by_number,
 )
 from cloud.training.labelled import LabelledSamples
+from shared.bundle import Manifest
 from shared.errors import BundleError, DataError
 from shared.modality import Modality
 from shared.samples import Values
@@ -45,15 +46,19 @@ class StoredParts:
     frozen: tuple[FrozenSample, ...]
 
 
-async def stored_parts(store: Store, name: str, modality: Modality, since_s: float) -> StoredParts:
-    """Return the samples of all devices that bundles of a name screened; raise DataError where they are too few."""
+async def stored_parts(store: Store, running: Manifest, since_s: float) -> StoredParts:
+    """Return the samples of all devices that bundles of the running one's name screened, in its input format.
+
+    Raises DataError where they are too few.
+    """
+    name = running.name
     async with store.reading() as connection:
         devices = await devices_screening_with(connection, name)
-        chosen = await choose_samples(connection, SampleSource(devices, name, since_s))
+        chosen = await choose_samples(connection, SampleSource(devices, name, since_s, running.bundle_id))
         if chosen is None:
-            raise BundleError(f"No bundle named {name!r} in the registry: add one with vedette cloud publish.")
+            raise BundleError(f"Bundle {running.bundle_id} is not in the registry any more: run this command again.")
         known = await samples_by_number(connection, [*chosen.normals, *chosen.anomalies])
-    by_time = cloud_modality(modality).splits_in_time
+    by_time = cloud_modality(running.modality).splits_in_time
     apart = {number: each for number, each in known.items() if is_frozen(each.sample_id, by_time=by_time)}
     parts = StoredParts(_without(chosen, set(apart)), _frozen(chosen, apart))
     _check(parts.learned, name)

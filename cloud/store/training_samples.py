@@ -27,16 +27,20 @@ _ANOMALOUS, _NORMAL = (Label.REAL, Label.MISSED), (Label.FALSE_ALARM,)
 
 @dataclass(frozen=True, slots=True)
 class SampleSource:
-    """Whose samples are wanted: devices, the name of the bundles that screened them, the oldest verdict."""
+    """Wanted samples: their devices, the name of the bundles that screened them, the oldest verdict.
+
+    `format_of`: bundle of the name whose input format the samples have; empty: the newest one.
+    """
 
     devices: tuple[str, ...]
     bundle_name: str
     since_s: float
+    format_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class ChosenSamples:
-    """Numbers of the chosen samples, newest first, and their input format, that of the newest bundle of the name.
+    """Numbers of the chosen samples, newest first, and their input format, that of one bundle of the name.
 
     `other_format`: samples left out because a bundle of another format screened them; `without_payload`: because their
     payload has expired.
@@ -95,13 +99,14 @@ async def samples_by_number(connection: AsyncConnection, numbers: Sequence[int])
 
 
 async def choose_samples(connection: AsyncConnection, wanted: SampleSource) -> ChosenSamples | None:
-    """Return the samples of a choice, at most MAX_SAMPLES normal ones; None if there is no bundle of the name."""
+    """Return the samples of a choice, at most MAX_SAMPLES normal ones; None if there is no such bundle of the name."""
     query = select(bundles.c.bundle_id, bundles.c.modality, bundles.c.manifest[("input",)].label("input"))
     query = query.where(bundles.c.name == wanted.bundle_name).order_by(bundles.c.version.desc())
     known = (await connection.execute(query)).all()
-    if not known:
+    model = next((row for row in known if wanted.format_of in ("", row.bundle_id)), None)
+    if model is None:
         return None
-    modality, spec = Modality(known[0].modality), InputSpec.model_validate(known[0].input)
+    modality, spec = Modality(model.modality), InputSpec.model_validate(model.input)
     same = {row.bundle_id for row in known if _format(InputSpec.model_validate(row.input)) == _format(spec)}
     every = {row.bundle_id for row in known}
     routes = await _judged_normal(connection, wanted, modality)

@@ -49,9 +49,9 @@ async def send(store, location):
     return send
 
 
-async def choose(store, *devices: str, since_s: float = 0.0):
+async def choose(store, *devices: str, since_s: float = 0.0, format_of: str = ""):
     async with store.reading() as connection:
-        chosen = await choose_samples(connection, SampleSource(devices, "shuttle", since_s))
+        chosen = await choose_samples(connection, SampleSource(devices, "shuttle", since_s, format_of))
     assert chosen is not None
     return chosen
 
@@ -82,6 +82,19 @@ async def test_normals_are_judged_normal_or_labelled_so_and_anomalies_are_labell
     assert (chosen.modality, chosen.spec.channels) == (Modality.TABULAR, SHUTTLE.channels)
     assert len((await choose(store, "one", "two")).normals) == 7
     assert not (await choose(store, "one", since_s=time.time() + 60)).normals
+
+
+async def test_the_format_is_that_of_the_newest_bundle_or_of_a_named_one(store, location, send):
+    for bundle in (0, 1, 2):
+        await send(bundle=bundle)
+    chosen = await choose(store, "one")
+    assert (len(chosen.normals), chosen.other_format, chosen.spec.channels) == (2, 1, SHUTTLE.channels)
+    versions = await Registry(store, location, KEY.public_key()).versions("shuttle")
+    oldest = min(versions, key=lambda entry: entry.version).bundle_id
+    chosen = await choose(store, "one", format_of=oldest)
+    assert (len(chosen.normals), chosen.other_format, chosen.spec.channels) == (1, 2, ("a", "b"))
+    async with store.reading() as connection:
+        assert await choose_samples(connection, SampleSource(("one",), "shuttle", 0.0, "shuttle-9-none")) is None
 
 
 async def test_unknown_bundles_and_devices_of_other_sites_give_nothing(store):
