@@ -98,14 +98,14 @@ def series_stream(path: Path) -> LabelledStream:
         window_stride=WINDOW // 2,
     )
     held_out, middle = round((1 - HELD_OUT_SHARE) * len(train)), len(test) // 2
-    # Windows that overlap the boundary are in neither part.
+    # Windows that overlap a boundary are in neither part.
     return LabelledStream(
         spec,
         Modality.SERIES,
         train[: max(1, held_out - WINDOW)],
         train[held_out:],
-        test[:middle],
-        labels[:middle],
+        test[: max(0, middle - 1)],
+        labels[: max(0, middle - 1)],
         test[middle:],
         labels[middle:],
     )
@@ -182,21 +182,21 @@ def _figures(scores: Floats, labels: NDArray[np.bool_], recalled: int) -> dict[s
     }
 
 
-def ratios(figures: Mapping[str, Figures]) -> dict[str, dict[str, float]]:
+def ratios(figures: Mapping[str, Figures]) -> dict[str, dict[str, float | None]]:
     """Return false alarms with labels over those without, by number of labels, over sets.
 
     `*_total` is the ratio of the sums over the sets, `*_median` the median of the sets' ratios. A set without a false
-    alarm before counts in the sums alone.
+    alarm before counts in the sums alone; both are None if no set has one.
     """
-    result: dict[str, dict[str, float]] = {}
+    result: dict[str, dict[str, float | None]] = {}
     keys = [f"false_alarms_{name}" for name in ("equal", *RECALLS)]
     for count in LABELS[1:]:
-        row: dict[str, float] = {}
+        row: dict[str, float | None] = {}
         for key in keys:
             before = np.array([each["labels_0"][key] for each in figures.values()])
             after = np.array([each[f"labels_{count}"][key] for each in figures.values()])
-            row[f"{key}_total"] = float(after.sum() / before.sum()) if before.sum() else 1.0
             raised = before > 0
-            row[f"{key}_median"] = float(np.median(after[raised] / before[raised])) if raised.any() else 1.0
+            row[f"{key}_total"] = float(after.sum() / before.sum()) if raised.any() else None
+            row[f"{key}_median"] = float(np.median(after[raised] / before[raised])) if raised.any() else None
         result[f"labels_{count}"] = row
     return result

@@ -71,7 +71,7 @@ def page(summary: Mapping[str, Any]) -> str:
         *_without_bootstrap(summary),
         "## Set by set",
         _sets(summary),
-        *_failed(summary),
+        *failed_sets(summary),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -84,6 +84,14 @@ def display_name(figure: str) -> str:
 def methods_of(figures: Mapping[str, Any]) -> list[str]:
     """Return the names of the methods, without the routings."""
     return [name for name in figures if name not in routing_names()]
+
+
+def failed_sets(summary: Mapping[str, Any]) -> list[str]:
+    """Return the heading and the list of the failed sets; empty if there are none."""
+    if not summary["failed"]:
+        return []
+    lines = [f"- {name}: {reason}" for name, reason in summary["failed"].items()]
+    return ["## Failed sets, left out of all figures", "\n".join(lines)]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -269,10 +277,3 @@ def _sets(summary: Mapping[str, Any]) -> str:
 def _edge(summary: Mapping[str, Any]) -> list[str]:
     used = [facts["edge"] for facts in summary["facts"].values() if "edge" in facts]
     return [max(set(used), key=used.count)] if used else []
-
-
-def _failed(summary: Mapping[str, Any]) -> list[str]:
-    if not summary["failed"]:
-        return []
-    lines = [f"- {name}: {reason}" for name, reason in summary["failed"].items()]
-    return ["## Failed sets, excluded from all means", "\n".join(lines)]

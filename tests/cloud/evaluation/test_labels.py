@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from cloud.evaluation import bench
+from cloud.evaluation import bench, labels_page
 from cloud.evaluation.bench import BenchmarkOptions, run_benchmark
-from cloud.evaluation.labels import measure_labels, ratios, table_stream
+from cloud.evaluation.labels import BASELINES, measure_labels, ratios, series_stream, table_stream
 from cloud.training.settings import TrainingSettings
 from shared.errors import DataError
 
@@ -38,14 +38,46 @@ def test_twenty_labels_remove_false_alarms_of_a_kind(tmp_path: Path) -> None:
     assert figures["labels_0"]["learner_weight"] == 0.0 < figures["labels_20"]["learner_weight"]
 
 
-def test_ratios_are_over_sets() -> None:
-    def figures(before: float, after: float) -> dict[str, dict[str, float]]:
-        keys = [f"false_alarms_{name}" for name in ("equal", "half", "four_fifths")]
-        return {f"labels_{n}": dict.fromkeys(keys, after if n else before) for n in (0, 10, 20, 50)}
+def figures_of(before: float, after: float) -> dict[str, dict[str, float]]:
+    shares = {f"false_alarms_{name}": 0.0 for name in ("equal", "half", "four_fifths")}
+    facts = {"realised_rate": 0.01, "recall": 0.5}
+    counts = {f"labels_{n}": dict.fromkeys(shares, after if n else before) | facts for n in (0, 10, 20, 50)}
+    return counts | dict.fromkeys(BASELINES, shares)
 
-    found = ratios({"one": figures(0.4, 0.1), "two": figures(0.1, 0.1), "three": figures(0.0, 0.0)})["labels_20"]
+
+def test_ratios_are_over_sets() -> None:
+    sets = {"one": figures_of(0.4, 0.1), "two": figures_of(0.1, 0.1), "three": figures_of(0.0, 0.0)}
+    found = ratios(sets)["labels_20"]
     assert found["false_alarms_equal_total"] == pytest.approx(0.4)
     assert found["false_alarms_equal_median"] == pytest.approx(0.625)
+    found = ratios({"three": figures_of(0.0, 0.2)})["labels_20"]
+    assert found["false_alarms_equal_total"] is found["false_alarms_equal_median"] is None, "over nothing"
+
+
+def test_the_page_and_the_table_name_the_sets_of_the_ratios_and_the_failed_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = {"command": "vedette bench labels", "version": "1", "settings": {"effort": 1.0}, "seeds": [0]}
+    for name, words in (("press", "1 sets that no choice was made on: press"), ("cardio", "they are no test: cardio")):
+        sets = {name: figures_of(0.4, 0.1)}
+        summary = labels_page.with_ratios({"sets": sets, "failed": {"few": "too few rows"}, **run})
+        page = labels_page.page(summary)
+        labels_page.show(summary)
+        shown = " ".join(capsys.readouterr().out.split())
+        for text in (page, shown):
+            assert words in text
+            assert "few: too few rows" in text
+        assert "| 20 | 0.25 |" in page
+
+
+def test_windows_of_a_series_that_overlap_are_in_one_part(tmp_path: Path) -> None:
+    points = np.arange(640.0)[:, np.newaxis]
+    labels = np.arange(640) > 600
+    np.savez(tmp_path / "pump.npz", train=points, test=points, label=labels)
+    stream = series_stream(tmp_path / "pump.npz")
+    for one, other in ((stream.train, stream.held_out), (stream.asked, stream.judged)):
+        assert len(one)
+        assert not set(one.ravel()) & set(other.ravel())
 
 
 def test_a_named_set_that_is_too_small_or_unusable_is_reported(tmp_path: Path) -> None:
