@@ -8,7 +8,7 @@ from rich.console import Console
 from cloud.evaluation.drift.benchmark import MIN_NORMALS, OFF, SEEN, UNSEEN
 from cloud.evaluation.drift.replay import CREEP_SAMPLES, CREEP_SURPRISE, LABELS, VERDICTS
 from cloud.evaluation.drift.stream_scores import EDGE
-from cloud.evaluation.page import table
+from cloud.evaluation.page import failed_sets, table
 from shared.terminal import new_console, print_table, print_text
 
 _HEADER = ["method", "calibration", "mean", "worst", "mean, large", "worst, large", "recall lost", "creeping fault"]
@@ -57,8 +57,7 @@ def drift_page(summary: Mapping[str, Any]) -> str:
             parts += [f"## {_TITLES[name]}"]
             parts += [table(_HEADER, _rows(figures))]
     parts += ["## Stream by stream", "Realised false alarms over the promise.", _by_stream(summary["streams"])]
-    if summary["failed"]:
-        parts += ["Left out: " + " ".join(f"{name}: {reason}" for name, reason in summary["failed"].items())]
+    parts += failed_sets(summary)
     return "\n\n".join(parts) + "\n"
 
 

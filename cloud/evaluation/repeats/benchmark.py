@@ -20,7 +20,7 @@ from cloud.serving.analysis import Analysis
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.progress import StageProgress
 from shared.child_process import JsonLinesProcess
-from shared.errors import NoAnswerError, VedetteError
+from shared.errors import DataError, NoAnswerError, VedetteError
 from shared.modality import Modality
 from shared.samples import Verdict
 from shared.signing_keys import new_signing_key, public_pem
@@ -43,8 +43,20 @@ class RepeatsBenchmarkOptions:
 
 
 def run_repeats_benchmark(options: RepeatsBenchmarkOptions, progress: StageProgress) -> dict[str, Any]:
-    """Return the figures of each stream and their medians as JSON values; raises as `streams`."""
-    found = [measure(stream, options.effort, progress) for stream in streams(options.data, options.datasets)]
+    """Return the figures of each stream and their medians as JSON values.
+
+    A stream that cannot be measured is under `failed`. Raises as `streams`, and DataError if every stream failed.
+    """
+    found: list[dict[str, Any]] = []
+    failed: dict[str, str] = {}
+    for stream in streams(options.data, options.datasets):
+        try:
+            found.append(measure(stream, options.effort, progress))
+        except VedetteError as error:
+            failed[stream.name] = str(error)
+    if not found:
+        name, reason = next(iter(failed.items()))
+        raise DataError(f"Every stream failed; {name}: {reason}")
     return {
         "benchmark": "repeats",
         "command": options.command,
@@ -52,6 +64,7 @@ def run_repeats_benchmark(options: RepeatsBenchmarkOptions, progress: StageProgr
         "required": REQUIRED_SAVED,
         "aimed": AIMED_SAVED,
         "streams": found,
+        "failed": failed,
         "medians": {kind: _medians([item for item in found if item["kind"] == kind]) for kind in (RECORDED, REPEATED)},
     }
 
@@ -98,7 +111,7 @@ def figures(
     counted = [row for row, of in zip(with_memory["held"], with_memory["copied"], strict=True) if anomalous[of]]
     before, shown = (_mask(rows, len(is_anomaly)) & anomalous & is_anomaly for rows in (plain, kept))
     after = (shown | _mask(counted, len(is_anomaly))) & is_anomaly
-    saved_anomalies = len(kept) and is_anomaly[kept].sum() / max(is_anomaly[plain].sum(), 1)
+    anomalies = [int(is_anomaly[rows].sum()) if rows else 0 for rows in (plain, kept)]
     incidents = [len(set(stream.incidents[found].tolist())) for found in (before, after, shown)]
     return {
         "rows": len(is_anomaly),
@@ -106,8 +119,8 @@ def figures(
         "incidents": int(stream.incidents.max()),
         "sent_without": len(plain),
         "sent_with": len(kept),
-        "saved_share": 1 - len(kept) / max(len(plain), 1),
-        "saved_share_of_anomalies": 1 - float(saved_anomalies),
+        "saved_share": _saved(len(plain), len(kept)),
+        "saved_share_of_anomalies": _saved(*anomalies),
         "recall_without": float(before.sum() / max(is_anomaly.sum(), 1)),
         "recall_with": float(after.sum() / max(is_anomaly.sum(), 1)),
         "incidents_without": incidents[0],
@@ -117,12 +130,17 @@ def figures(
     }
 
 
+def _saved(without: int, with_memory: int) -> float:
+    """Return the share of uploads that the memory saves; 0 where nothing is sent without it."""
+    return 1 - with_memory / without if without else 0.0
+
+
 def _p_values(analysis: Analysis, rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the fused p-value (m,) of each row; 1 for a row that cannot be judged."""
     found: list[float] = []
     for start in range(0, len(rows), JUDGED_ROWS):
         verdicts = analysis.judge(list(rows[start : start + JUDGED_ROWS].astype(np.float32)))
-        found += [item.p_value or 1.0 if isinstance(item, Verdict) else 1.0 for item in verdicts]
+        found += [item.p_value if isinstance(item, Verdict) and item.p_value is not None else 1.0 for item in verdicts]
     return np.array(found)
 
 

@@ -10,6 +10,7 @@ from cloud.evaluation.command_options import (
     OUTPUT,
     command_line,
     data_folder,
+    end_on_failed,
     names_in,
 )
 from cloud.evaluation.result_files import measure_and_write
@@ -33,4 +34,6 @@ def repeats(
         with shown_progress() as progress:
             return run_repeats_benchmark(options, progress)
 
-    show_repeats(measure_and_write(measure, json_path, output, repeats_page))
+    result = measure_and_write(measure, json_path, output, repeats_page)
+    show_repeats(result)
+    end_on_failed(result, "streams")

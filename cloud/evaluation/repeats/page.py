@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cloud.evaluation.page import table
-from shared.terminal import new_console, print_table
+from cloud.evaluation.page import failed_sets, table
+from shared.terminal import new_console, print_table, print_text
 
 _HEADER = (
     "stream",
@@ -52,13 +52,16 @@ def repeats_page(result: Mapping[str, Any]) -> str:
                 f"{medians['saved_share_of_anomalies']:.0%} of the anomalous rows; recall "
                 f"{medians['recall_without']:.3f} without and {medians['recall_with']:.3f} with the memory.",
             ]
-    return "\n".join([*lines, ""])
+    return "\n\n".join(["\n".join(lines), *failed_sets(result)]) + "\n"
 
 
 def show_repeats(result: Mapping[str, Any]) -> None:
     """Print the figures of the streams."""
     rows = [_cells(item) for item in result["streams"]]
-    print_table(new_console(), "Near copies that stay on the device", _HEADER, rows, left=(0, 1))
+    console = new_console()
+    print_table(console, "Near copies that stay on the device", _HEADER, rows, left=(0, 1))
+    for name, reason in result["failed"].items():
+        print_text(console, f"Failed: {name}: {reason}")
 
 
 def _cells(item: Mapping[str, Any]) -> list[str]:

@@ -50,6 +50,7 @@ def test_a_quick_run_reports_failed_streams_and_a_second_one_reads_the_kept_scor
     assert "A quick run trains no screener" in text
     assert "cascade" not in text
     assert "--families adbench,smd,tep --quick --output docs/benchmarks/drift.md" in text
+    assert "\n- adbench-tiny: " in text
     assert str(streams) not in text
 
     def never(*arguments: object) -> None:
