@@ -1,7 +1,6 @@
 """A console over a filled store, served in a thread, and a browser to use it with."""
 
 import asyncio
-import shutil
 import socket
 import threading
 from collections.abc import Coroutine, Iterator
@@ -12,14 +11,13 @@ from typing import Any, TypeVar
 import pytest
 import uvicorn
 
+from cloud.bench.console_browser import chromium_path
 from cloud.console import create_app
 from tests.cloud.console.browsing import Tabs
 from tests.cloud.console.filled_store import ARTERY, CAMERA, DOOR, SHUTTLE, Fleet, open_store
 
 Result = TypeVar("Result")
-CHROMIUM = next(
-    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
-)
+CHROMIUM = chromium_path()
 BROWSER_OPTIONS = (
     "--headless",
     "--no-sandbox",
