@@ -9,6 +9,7 @@ from cloud.retraining import commands as retraining_commands
 from cloud.service import api_commands as service_api_commands
 from cloud.service import commands as service_commands
 from cloud.service import (
+    comparison_commands,
     device_commands,
     group_commands,
     key_commands,
@@ -30,6 +31,7 @@ def register(tree: CommandTree) -> None:
     service_api_commands.add_commands(tree)
     notice_commands.add_commands(tree)
     rollout_commands.add_commands(tree)
+    comparison_commands.add_commands(tree)
     user_commands.add_commands(tree)
     maintenance_commands.add_commands(tree)
     training_commands.add_commands(tree)

@@ -43,6 +43,8 @@ NOT_RUN = {
     "pip install": "needs a package index",
     "vedette bench cloud": "takes minutes; tests/cloud/bench runs each benchmark with small numbers",
     "vedette bench console": "takes minutes; tests/cloud/bench/test_console_bench.py runs it with small numbers",
+    "vedette cloud compare press": "needs stored samples; tests/cloud/service/test_comparison_commands.py runs it",
+    "vedette cloud compare show": "needs a comparison; tests/cloud/service/test_comparison_commands.py runs it",
     "vedette cloud notices test": "sends messages to people; tests/cloud/service/test_notices.py runs it",
     "vedette cloud restore monday.tar --config postgres.toml": (
         "needs PostgreSQL; tests/cloud/service/test_backup.py restores into both stores"

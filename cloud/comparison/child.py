@@ -6,6 +6,7 @@ used up: analyses of two bundles take as much as those of live samples.
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -69,6 +70,7 @@ def main() -> None:
     start = ComparisonStart.model_validate_json(sys.stdin.read())
     end_with_parent(start.parent_pid)
     end_before_others(_LIKELINESS)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the service too, which ends this process
     os.nice(NICENESS)
     configure(libraries=True)
     asyncio.run(judge(start))

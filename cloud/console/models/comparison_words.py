@@ -1,13 +1,21 @@
-"""Comparisons in words, and the places of their picture."""
+"""Comparisons as their pages show them, with the places of their picture."""
 
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from cloud.comparison.figures import ComparisonFigures, ShareFigures, SideFigures, changed, figures_of
+from cloud.comparison.figures import ComparisonFigures, SideFigures, changed, figures_of
+from cloud.comparison.words import (
+    answer_words,
+    asked_words,
+    auroc_words,
+    latency_words,
+    progress_words,
+    share_words,
+)
 from cloud.store.comparison_samples import ANOMALOUS, ComparedSample
-from cloud.store.comparisons import UNFINISHED, Comparison, ComparisonStatus, SampleChoice
-from cloud.words import NO_FIGURE, SPACE, count_words, duration_words, p_value_words
+from cloud.store.comparisons import UNFINISHED, Comparison, ComparisonStatus
+from cloud.words import count_words
 from shared.calibration import MIN_P_VALUE
 from shared.samples import Decision
 
@@ -26,7 +34,6 @@ _LEAST_DECADES = 3
 def comparison_on_page(comparison: Comparison) -> dict[str, Any]:
     """Return a comparison and its progress as lists and its page show them."""
     asked = comparison.asked
-    kind = "labelled samples" if asked.choice is SampleChoice.LABELLED else "newest stored samples"
     done = comparison.judged / comparison.samples if comparison.samples else 0.0
     return {
         "number": comparison.number,
@@ -39,11 +46,11 @@ def comparison_on_page(comparison: Comparison) -> dict[str, Any]:
         "reason": comparison.reason,
         "actor": comparison.actor,
         "created_at_s": comparison.created_at_s,
-        "asked": f"at most {count_words(asked.size)} {kind}",
+        "asked": asked_words(asked),
         "since_s": asked.since_s,
         "until_s": asked.until_s,
         "percent": 100 * done,
-        "progress": _progress(comparison),
+        "progress": progress_words(comparison),
         "rate": comparison.false_alarm_rate,
     }
 
@@ -61,45 +68,16 @@ def comparison_in_full(comparison: Comparison, found: Sequence[ComparedSample]) 
     }
 
 
-def share_words(figures: ShareFigures) -> str:
-    """Return a share with its count and interval: "92 % (46 of 50; 81 to 97 %)"."""
-    if figures.value is None or figures.low is None or figures.high is None:
-        return NO_FIGURE
-    low, high = 100 * figures.low, 100 * figures.high
-    return f"{100 * figures.value:.0f}{SPACE}% ({figures.hits} of {figures.count}; {low:.0f} to {high:.0f}{SPACE}%)"
-
-
-def _progress(comparison: Comparison) -> str:
-    if comparison.status is ComparisonStatus.WAITING:
-        return "waits for its turn"
-    if comparison.samples is None:
-        return "chooses samples" if comparison.status is ComparisonStatus.RUNNING else ""
-    text = f"{count_words(comparison.judged)} of {count_words(comparison.samples)} samples"
-    if comparison.status is not ComparisonStatus.RUNNING:
-        return text
-    if comparison.waits_for_live:
-        return f"{text}; it waits while samples of devices are judged"
-    remaining_s = comparison.remaining_s
-    return f"{text}, about {duration_words(remaining_s)} left" if remaining_s is not None else f"{text}; it loads"
-
-
 def _side(side: SideFigures, figures: ComparisonFigures, place: str) -> dict[str, Any]:
-    auroc = NO_FIGURE
-    if side.auroc is not None and side.auroc_low is not None and side.auroc_high is not None:
-        auroc = f"{side.auroc:.3f} ({side.auroc_low:.3f} to {side.auroc_high:.3f})"
     return {
         "place": place,
         "bundle_id": side.bundle_id,
         "anomalous": f"{count_words(side.anomalous)} of {count_words(figures.judged)}",
         "undecided": side.undecided,
-        "auroc": auroc,
+        "auroc": auroc_words(side),
         "found": share_words(side.found),
         "false_alarms": share_words(side.false_alarms),
-        "latency": (
-            f"{_ms(side.latency_median_ms)}, 95 in 100 within {_ms(side.latency_p95_ms)}"
-            if side.latency_median_ms is not None
-            else NO_FIGURE
-        ),
+        "latency": latency_words(side),
     }
 
 
@@ -140,17 +118,9 @@ def _changed(item: ComparedSample) -> dict[str, Any]:
         "sample_id": str(item.sample_id) if item.sample_id is not None else "",
         "device_id": item.device_id or "",
         "label": str(item.label).replace("_", " ") if item.label is not None else "",
-        "first": _answer_words(item.first.p_value),
+        "first": answer_words(item.first.p_value),
         "first_decision": item.first.decision.value,
-        "second": _answer_words(item.second.p_value),
+        "second": answer_words(item.second.p_value),
         "second_decision": item.second.decision.value,
         "is_undecided": Decision.UNDECIDED in (item.first.decision, item.second.decision),
     }
-
-
-def _answer_words(p_value: float | None) -> str:
-    return NO_FIGURE if p_value is None else p_value_words(p_value, False)
-
-
-def _ms(milliseconds: float | None) -> str:
-    return NO_FIGURE if milliseconds is None else duration_words(milliseconds / 1000)
