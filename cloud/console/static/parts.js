@@ -49,13 +49,24 @@ export function keepCurrent(selector, address, topic, every_ms, dress = showTime
 // Replace the contents of an element; its scroll positions stay, and the focus of a link or of a button of a dialog.
 function put(element, fresh, dress) {
   const places = [...element.querySelectorAll(".v-scroll")].map(({ scrollTop, scrollLeft }) => [scrollTop, scrollLeft]);
-  const active = element.contains(document.activeElement) ? document.activeElement : null;
-  const name = ["href", "data-opens"].find((each) => active?.hasAttribute(each));
-  const focused = name && `[${name}="${CSS.escape(active.getAttribute(name))}"]`;
+  const refocus = focusKept(element);
   for (const each of element.getAttributeNames()) if (!fresh.hasAttribute(each)) element.removeAttribute(each);
   for (const { name, value } of fresh.attributes) element.setAttribute(name, value);
   element.replaceChildren(...fresh.childNodes);
   element.querySelectorAll(".v-scroll").forEach((inner, number) => inner.scrollTo(places[number]?.[1] ?? 0, places[number]?.[0] ?? 0));
   dress(element);
-  if (focused) element.querySelector(focused)?.focus({ preventScroll: true });
+  refocus(element);
+}
+
+// Return a function that gives the focus back to the link, or the button of a dialog, that has it now in an element,
+// once its contents were replaced. The function returns whether it did.
+export function focusKept(element) {
+  const active = element.contains(document.activeElement) ? document.activeElement : null;
+  const name = ["href", "data-opens"].find((each) => active?.hasAttribute(each));
+  const selector = name && `[${name}="${CSS.escape(active.getAttribute(name))}"]`;
+  return (fresh) => {
+    const found = selector && fresh.querySelector(selector);
+    found?.focus({ preventScroll: true });
+    return Boolean(found);
+  };
 }

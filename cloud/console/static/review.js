@@ -1,9 +1,9 @@
 // Page "Review": items by severity, one of them beside the list, and decisions. Its state is in its address. The list
 // never moves by itself: new items are counted, and items that others decide change in place.
-import "./frame.js";
+import { isText } from "./frame.js";
 import { follow, setProblem, start } from "./live.js";
 import { addMisses } from "./miss.js";
-import { fetchPart } from "./parts.js";
+import { fetchPart, focusKept } from "./parts.js";
 import { Decisions } from "./review_decisions.js";
 import { addKeys } from "./review_keys.js";
 import { Labels } from "./review_labels.js";
@@ -27,6 +27,7 @@ let chosen = panel?.dataset.item ?? "";
 let loads = 0;
 let loaded_ms = performance.now();
 let openings = 0;
+let reading = null; // of further rows
 let timer = 0;
 let changesTimer = null;
 let lastChanges_ms = -Infinity;
@@ -54,7 +55,8 @@ function addressWith(item) {
 
 // ---- the list
 
-async function load(address) {
+// Read the list and put it in place; `isOther`: another list, in which no row is chosen. Return whether that was done.
+async function load(address, { isOther = false } = {}) {
   const mine = ++loads;
   loaded_ms = performance.now();
   let fresh;
@@ -69,9 +71,22 @@ async function load(address) {
   failed = false;
   setProblem("list", "");
   ahead.clear();
+  if (isOther && !panel) chosen = "";
+  const before = rows().map((row) => row.dataset.item);
+  const had = work().contains(document.activeElement);
+  const refocus = focusKept(work());
   work().replaceWith(fresh);
+  if (!isOther) chooseNear(before);
   furnish();
+  if (had && !refocus(work())) (rowOf(chosen) ? linkOf(rowOf(chosen)) : part(".r-inbox")).focus({ preventScroll: true });
   return true;
+}
+
+// Choose the next of the rows `before` that is still listed if the chosen one is not.
+function chooseNear(before) {
+  const place = before.indexOf(chosen);
+  if (place < 0 || rowOf(chosen) || panel) return;
+  chosen = [...before.slice(place), ...before.slice(0, place).reverse()].find(rowOf) ?? "";
 }
 
 // Give life to a list that was put in place.
@@ -89,29 +104,36 @@ function furnish() {
 async function go(address, { push = true } = {}) {
   clearTimeout(timer);
   fill(queryOf(address));
-  if (!(await load(address))) return;
+  if (!(await load(address, { isOther: true }))) return;
   part(".r-inbox").scrollTop = 0;
-  if (!panel) chosen = "";
-  mark();
   const target = addressWith(panel?.dataset.item ?? "");
   push ? history.pushState({}, "", target) : history.replaceState(history.state, "", target);
 }
 
-async function more() {
+// Read the next rows once, however often they are asked for; return whether that was done.
+function more() {
+  reading ??= readMore().finally(() => (reading = null));
+  return reading;
+}
+
+async function readMore() {
   const link = part(".r-more");
-  if (!link || link.dataset.busy) return false;
-  link.dataset.busy = "1";
+  const mine = loads;
+  if (!link) return false;
   try {
     const fresh = await fetchPart(`/parts/review?${queryOf(link.getAttribute("href"))}`);
+    if (mine !== loads) return Boolean(part(".r-more")); // another list is in place meanwhile
     const known = new Set(rows().map((row) => row.dataset.item));
     const added = [...fresh.querySelectorAll(".r-row")].filter((row) => !known.has(row.dataset.item));
+    const had = link === document.activeElement;
     part(".r-list").append(...added);
     link.closest(".r-end").replaceWith(...fresh.querySelectorAll(".r-end"));
     showTimes(part(".r-list"));
     decisions.mark();
-    return added.length > 0;
+    if (had && added.length) choose(added[0]);
+    setProblem("list", "");
+    return true;
   } catch (error) {
-    delete link.dataset.busy;
     setProblem("list", error.message);
     return false;
   }
@@ -138,12 +160,19 @@ async function readChanges() {
   const found = await answer.json();
   if (mine !== loads) return;
   if (!rows().length && found.new) return void load(work().dataset.address);
-  part(".r-tabs-place").innerHTML = found.tabs; // rendered and escaped by the service
-  part(".r-places").innerHTML = found.places;
+  fillPlace(".r-tabs-place", found.tabs);
+  fillPlace(".r-places", found.places);
   const link = part(".r-new");
   link.hidden = !found.new;
   link.textContent = `${found.new > 99 ? "99+" : found.new} new`;
   for (const [item, html] of Object.entries(found.rows)) updateRow(item, html);
+}
+
+function fillPlace(selector, html) {
+  const place = part(selector);
+  const refocus = focusKept(place);
+  place.innerHTML = html; // rendered and escaped by the service
+  refocus(place);
 }
 
 function updateRow(item, html) {
@@ -158,7 +187,8 @@ function updateRow(item, html) {
     showTimes(fresh);
     selection.refresh();
     mark();
-    if (focused) linkOf(fresh).focus({ preventScroll: true });
+    // Not on this row if another one was chosen meanwhile: the focus would choose it again.
+    if (focused) linkOf(item === chosen ? fresh : rowOf(chosen) ?? fresh).focus({ preventScroll: true });
   }
   // Not while the panel of the next item is on its way: the choice must not go back to this one.
   if (panel?.dataset.item === item && chosen === item && panel.dataset.mark !== fresh.dataset.mark && !panel.contains(document.activeElement)) {
@@ -207,6 +237,7 @@ async function open(item, { step = "push", focus = false, again = false } = {}) 
     return;
   }
   if (mine !== openings) return;
+  if (again && panel?.dataset.item === item && panel.contains(document.activeElement) && isText(document.activeElement)) return; // it is written in
   if (step === "push") history.pushState({ opened: true }, "", addressWith(item));
   if (step === "replace") history.replaceState(history.state, "", addressWith(item));
   const had = focus || panel?.contains(document.activeElement);
@@ -219,6 +250,11 @@ async function open(item, { step = "push", focus = false, again = false } = {}) 
   row?.scrollIntoView({ block: "nearest" });
   if (had) panel.focus({ preventScroll: true });
   else if (row && !page.querySelector(".r-work").contains(document.activeElement)) linkOf(row).focus({ preventScroll: true });
+}
+
+// Open the chosen item unless it is open: the panel may still be that of the item before.
+async function openChosen() {
+  if (chosen && panel?.dataset.item !== chosen) await open(chosen, { step: panel ? "replace" : "push" });
 }
 
 function dressPanel(withWhy = true) {
@@ -260,7 +296,11 @@ function removePanel() {
 }
 
 function close() {
-  if (history.state?.opened) return history.back();
+  if (history.state?.opened) {
+    const closed = new Promise((resolve) => window.addEventListener("popstate", resolve, { once: true }));
+    history.back();
+    return closed;
+  }
   removePanel();
   history.replaceState(history.state, "", addressWith(""));
 }
@@ -272,10 +312,9 @@ function letGo() {
 }
 
 async function move(step) {
-  const all = rows();
-  const place = all.findIndex((row) => row.dataset.item === chosen) + step;
-  if (place >= all.length && !(await more())) return false;
-  const row = rows()[place];
+  const place = () => rows().findIndex((row) => row.dataset.item === chosen) + step;
+  while (place() >= rows().length) if (!(await more())) return false;
+  const row = rows()[place()];
   if (!row) return false;
   choose(row);
   if (panel) open(row.dataset.item, { step: "replace" });
@@ -320,7 +359,7 @@ function apply() {
 
 function tab(place) {
   const link = page.querySelectorAll(".r-tab")[place];
-  if (link) go(link.getAttribute("href"));
+  if (link) return go(link.getAttribute("href"));
 }
 
 // ---- events
@@ -425,11 +464,11 @@ function begin() {
     decisions,
     labels,
     nameClass: async () => {
-      if (!panel && chosen) await open(chosen);
+      await openChosen();
       labels.name();
     },
     note: async () => {
-      if (!panel && chosen) await open(chosen);
+      await openChosen();
       panel?.querySelector(".r-note")?.focus();
     },
   });

@@ -1,4 +1,5 @@
 // Decisions on items, their undo and reviewed marks: shown at once, and stored by the outbox.
+import { holdKeys } from "./key_queue.js";
 import { setProblem } from "./live.js";
 import { Outbox } from "./outbox.js";
 import { keepSteps, keptSteps } from "./undo_steps.js";
@@ -42,7 +43,8 @@ export class Decisions {
   // Decide, and go on to the next item.
   decide(decision, which = {}) {
     const items = this.#items(which);
-    if (!this.canDecide || !items.length) return;
+    if (!this.canDecide) return this.#say("Your role decides no items: ask an administrator.");
+    if (!items.length) return this.sayChoose();
     const field = this.panel()?.querySelector(".r-note");
     const isOpen = items.length === 1 && this.panel()?.dataset.item === items[0];
     const note = isOpen ? field?.value.trim() ?? "" : "";
@@ -54,7 +56,7 @@ export class Decisions {
     });
     this.#keep(entries, items, `${this.#name(items)}: ${WORDS[decision]}${defectClass && `, ${defectClass}`}`);
     if (items.length > 1) this.selection.all(false);
-    else if (!which.only) this.#onward(items[0]);
+    else if (!which.only) holdKeys(this.#onward(items[0]));
   }
 
   // Store the note of the opened item with its decision.
@@ -68,7 +70,8 @@ export class Decisions {
   // Mark as reviewed for this person alone, or take that back.
   review(which = {}) {
     const items = this.#items(which);
-    if (!this.account || !items.length) return;
+    if (!this.account) return;
+    if (!items.length) return this.sayChoose();
     const isReviewed = !items.every((item) => this.#isReviewed(item));
     const entries = [];
     for (let from = 0; from < items.length; from += MAX_ITEMS) {
@@ -77,7 +80,7 @@ export class Decisions {
     }
     this.#keep(entries, items, `${this.#name(items)}: ${isReviewed ? "reviewed" : "not reviewed"}`);
     if (items.length > 1) this.selection.all(false);
-    else if (isReviewed && !which.only) this.#onward(items[0]);
+    else if (isReviewed && !which.only) holdKeys(this.#onward(items[0]));
   }
 
   undo() {
@@ -257,6 +260,10 @@ export class Decisions {
 
   say(words) {
     this.#say(words);
+  }
+
+  sayChoose() {
+    this.#say("No item is chosen: j chooses the first one.");
   }
 
   #say(words, canUndo = false) {

@@ -1,5 +1,6 @@
 // Effects of a label, the dialog that mutes a pattern, and the choice of a defect class.
 import { callApi } from "./actions.js";
+import { holdKeys } from "./key_queue.js";
 import { fetchPart } from "./parts.js";
 
 const PREVIEW_MS = 200;
@@ -129,10 +130,14 @@ export class Labels {
     else if (button?.dataset.class) this.decisions.decide("real", { defectClass: button.dataset.class, fromPanel: true });
   }
 
-  async #onField(event) {
+  #onField(event) {
     if (event.key !== "Enter" || !event.target.matches(".r-class-name")) return;
     event.preventDefault();
-    const field = event.target;
+    holdKeys(this.#decideNamed(event.target));
+  }
+
+  // Decide real with the class in the field, which is added if it is new.
+  async #decideNamed(field) {
     const name = field.value.trim();
     if (!name) return field.blur();
     try {
