@@ -1,5 +1,7 @@
 """Pages in Chromium: opened, watched for errors, and waited for."""
 
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +17,7 @@ class Tabs:
         self.problems: list[str] = []
         self._url, self._profile = url, profile
         self._pages: list[Any] = []
+        self._crashed: list[Any] = []
 
     def __call__(self, path: str = "/verdicts", *, width: int = 1280, dark: bool = False, at: str = ROW) -> Any:
         """Open a path in a tab of its own, and wait until it shows `at` and follows the service."""
@@ -24,6 +27,7 @@ class Tabs:
         page.emulate_media(color_scheme="dark" if dark else "light")
         page.set_default_timeout(15_000)
         page.on("pageerror", lambda error: self.problems.append(f"error in the page: {error}"))
+        page.on("crash", self._on_crash)
         page.on("console", self._on_console)
         page.on("request", lambda request: self._on_request(request.url))
         page.goto(self._url + path)
@@ -36,8 +40,14 @@ class Tabs:
         for page in self._pages:
             if page.is_closed():
                 continue
-            page.evaluate("localStorage.clear()")
+            if page not in self._crashed:
+                page.evaluate("localStorage.clear()")
             page.close()
+
+    def _on_crash(self, page: Any) -> None:
+        free_bytes = {path: shutil.disk_usage(path).free for path in (tempfile.gettempdir(), "/dev/shm")}
+        self._crashed.append(page)
+        self.problems.append(f"the renderer of {page.url} crashed; free bytes: {free_bytes}")
 
     def _on_console(self, message: Any) -> None:
         if "Content Security Policy" in message.text:

@@ -15,6 +15,7 @@ from cloud.bench.console_browser import chromium_path
 from cloud.console import create_app
 from tests.cloud.console.browsing import Tabs
 from tests.cloud.console.filled_store import ARTERY, CAMERA, DOOR, SHUTTLE, Fleet, open_store
+from tests.cloud.console.limited_browser import LimitedBrowser
 
 Result = TypeVar("Result")
 CHROMIUM = chromium_path()
@@ -87,7 +88,7 @@ def browser() -> Iterator[Any]:
         pytest.skip("no Chromium here: apt-get install chromium")
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=list(BROWSER_OPTIONS))
+        opened = LimitedBrowser(playwright.chromium, executable_path=CHROMIUM, args=list(BROWSER_OPTIONS))
         yield opened
         opened.close()
 
@@ -106,14 +107,31 @@ async def fill(fleet: Fleet) -> None:
         await fleet.send(kind, odd=True)
 
 
-@pytest.fixture(scope="module")
-def profile(browser: Any) -> Any:
+class Profile:
     """A profile whose cache keeps the console's scripts: to compile them takes most of the time of a page."""
-    return browser.new_context()
+
+    def __init__(self, browser: Any) -> None:
+        self._browser = browser
+        self._context = browser.new_context()
+
+    def new_page(self) -> Any:
+        """Open a page; in a new profile if the browser was ended because it hung."""
+        if not self._context.browser.is_connected():
+            self._context = self._browser.new_context()
+        return self._context.new_page()
+
+    def on(self, event: str, act: Any) -> None:
+        """Call `act` at each event of the present profile."""
+        self._context.on(event, act)
+
+
+@pytest.fixture(scope="module")
+def profile(browser: Any) -> Profile:
+    return Profile(browser)
 
 
 @pytest.fixture
-def open_page(console: RunningConsole, profile: Any) -> Iterator[Tabs]:
+def open_page(console: RunningConsole, profile: Profile) -> Iterator[Tabs]:
     """Open a path in a tab of its own; at the end nothing may have failed in it or left the machine."""
     tabs = Tabs(console.url, profile)
     yield tabs
