@@ -61,10 +61,10 @@ class ImageSplit:
 
 
 def find_sets(benchmark: str, folder: Path, wanted: Sequence[str] = ()) -> list[DataSet]:
-    """Return the data sets of a benchmark (`adbench`, `series`, `images`, `video`) in a folder.
+    """Return the data sets of a benchmark (`adbench`, `series`, `images`, `video`, `labels`) in a folder.
 
-    `wanted`: names of the sets to return; case and a leading number do not matter. Raises DataError if the folder has
-    no data set, and SettingsError for a wanted set that does not exist.
+    `wanted`: names of the sets to return. Where no name is equal, case, punctuation and a leading number do not matter.
+    Raises DataError if the folder has no data set, and SettingsError for a wanted set that does not exist.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Give the folder of the data sets with --data.")
@@ -75,11 +75,14 @@ def find_sets(benchmark: str, folder: Path, wanted: Sequence[str] = ()) -> list[
         return sets or more
     by_key = {_key(item.name): item for item in (*more, *sets)}
     by_key |= {_key(item.path.stem): item for item in (*more, *sets)}
-    missing = [name for name in wanted if _key(name) not in by_key]
-    if missing:
+    by_name = {item.name: item for item in (*more, *sets)}
+    found = [by_name.get(name, by_key.get(_key(name))) for name in wanted]
+    if None in found:
         known = ", ".join(item.name for item in (*sets, *more))
-        raise SettingsError(f"--datasets: there is no {missing[0]!r} in {folder}. Data sets there: {known}.")
-    return list({by_key[_key(name)].name: by_key[_key(name)] for name in wanted}.values())
+        raise SettingsError(
+            f"--datasets: there is no {wanted[found.index(None)]!r} in {folder}. Data sets there: {known}."
+        )
+    return list(dict.fromkeys(item for item in found if item is not None))
 
 
 def adbench_split(path: Path, variant: str, seed: int) -> BenchmarkSplit:
@@ -116,7 +119,7 @@ def is_small(path: Path) -> bool:
 
 def series_split(path: Path) -> BenchmarkSplit:
     """Split one series into its training and test part; raise DataError if it is unusable."""
-    arrays = _arrays(path, ("train", "test", "label"))
+    arrays = arrays_in(path, ("train", "test", "label"))
     train, test = (_as_rows(path, name, arrays[name]) for name in ("train", "test"))
     labels = _as_labels(path, "label", arrays["label"], len(test))
     if train.shape[1] != test.shape[1]:
@@ -165,7 +168,7 @@ def _find_series(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
 def _find_labels(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
     """Return the tables and the series of a folder."""
     (tables, _), (series, _) = _find_adbench(folder), _find_series(folder)
-    return sorted([*tables, *series], key=lambda item: item.name.lower()), []
+    return _named(list(dict.fromkeys(item.path for item in (*tables, *series))), folder), []
 
 
 def _find_images(folder: Path) -> tuple[list[DataSet], list[DataSet]]:
@@ -234,12 +237,13 @@ def _key(name: str) -> str:
 
 def rows_and_labels(path: Path) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Return the rows and labels of a table. Raises DataError for a file that cannot be used."""
-    arrays = _arrays(path, ("X", "y"))
+    arrays = arrays_in(path, ("X", "y"))
     rows = _as_rows(path, "X", arrays["X"])
     return rows, _as_labels(path, "y", arrays["y"], len(rows))
 
 
-def _arrays(path: Path, needed: Sequence[str]) -> dict[str, NDArray[Any]]:
+def arrays_in(path: Path, needed: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the `needed` arrays of an .npz file by name. Raises DataError if one cannot be read."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in needed}

@@ -103,7 +103,9 @@ def _score_baselines(stream: OrderedData, settings: TrainingSettings) -> StreamS
 
 
 def _windows(rows: Floats, labels: NDArray[np.bool_], length: int, stride: int) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the windows of a series, and whether a reading of each is anomalous."""
+    """Return the windows of a series, and whether a reading of each is anomalous; raises DataError if it has none."""
+    if len(rows) < length:
+        raise DataError(f"The stream has {len(rows)} time points, but a window has {length}.")
     by_window = np.lib.stride_tricks.sliding_window_view(labels, length).max(axis=1)[::stride]
     windows = cut_windows(rows, length, stride)
     return windows, by_window[: len(windows)]

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cloud.evaluation.protocols import find_sets, rows_and_labels, series_split
-from shared.errors import DataError, SettingsError
+from cloud.evaluation.protocols import arrays_in, find_sets, rows_and_labels, series_split
+from shared.errors import SettingsError
 from shared.modality import Modality
 
 MAX_ROWS = 20_000
@@ -80,12 +80,9 @@ def _series(path: Path) -> OrderedData:
 
 
 def _plant(path: Path) -> OrderedData:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            train = arrays["d00_train"].astype(np.float64)
-            runs = [arrays[f"d{fault:02d}_test"].astype(np.float64) for fault in (0, *PLANT_FAULTS)]
-    except (OSError, KeyError, ValueError) as error:
-        raise DataError(f"{path}: cannot be read ({error}).") from None
+    names = [f"d{fault:02d}_test" for fault in (0, *PLANT_FAULTS)]
+    arrays = {name: values.astype(np.float64) for name, values in arrays_in(path, ("d00_train", *names)).items()}
+    train, runs = arrays["d00_train"], [arrays[name] for name in names]
     labels = [np.arange(len(run)) >= (FAULT_START if place else len(run)) for place, run in enumerate(runs)]
     return OrderedData(train, np.concatenate(runs), np.concatenate(labels), Modality.TABULAR)
 

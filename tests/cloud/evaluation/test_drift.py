@@ -13,7 +13,7 @@ from cloud.evaluation.drift.stream_scores import EDGE, scores_of
 from cloud.evaluation.drift.streams import StreamSource, find_streams
 from cloud.serving.analysis import FUSED
 from cloud.training.settings import TrainingSettings
-from shared.errors import VedetteError
+from shared.errors import DataError, VedetteError
 
 BASELINES = {"baseline_knn", "baseline_isolation_forest"}
 
@@ -59,6 +59,19 @@ def test_a_quick_run_reports_failed_streams_and_a_second_one_reads_the_kept_scor
     monkeypatch.setattr(stream_scores, "baseline_scores", never)
     assert vedette("bench", "drift", *options) == VedetteError.exit_code
     assert json.loads(result.read_text())["streams"] == summary["streams"]
+
+
+def test_a_series_without_a_window_and_a_damaged_plant_are_failed_streams(tmp_path: Path, vedette) -> None:
+    (tmp_path / "smd").mkdir()
+    (tmp_path / "tep").mkdir()
+    np.savez(tmp_path / "smd" / "pump.npz", train=np.arange(200.0), test=np.arange(5.0), label=np.arange(5) > 3)
+    (tmp_path / "tep" / "tep.npz").write_bytes(b"PK\x03\x04 damaged")
+    result = tmp_path / "out.json"
+    options = ("--quick", "--work", tmp_path / "work", "--json", result)
+    assert vedette("bench", "drift", "--data", tmp_path, *options, "--families", "smd") == DataError.exit_code
+    assert "5 time points, but a window has 10" in json.loads(result.read_text())["error"]
+    assert vedette("bench", "drift", "--data", tmp_path, *options, "--families", "tep") == DataError.exit_code
+    assert "tep.npz: cannot be read" in json.loads(result.read_text())["error"]
 
 
 def test_scores_of_other_code_are_computed_again(

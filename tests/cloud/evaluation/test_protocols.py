@@ -92,6 +92,19 @@ def test_images_come_with_labels_and_masks_and_train_on_nothing_of_the_test_part
     assert not any(mask for mask, label in zip(split.masks, split.labels, strict=True) if not label)
 
 
+def test_sets_of_one_name_stay_apart_and_an_equal_name_comes_first(tmp_path: Path) -> None:
+    for name in ("line-1-12", "line-11-2", "泵", "压机"):
+        save(tmp_path / f"{name}.npz", 20, 2)
+    for name in ("line-1-12", "line-11-2", "泵", "压机"):
+        assert [item.name for item in find_sets("adbench", tmp_path, [name, name])] == [name]
+    for family in ("adbench", "smd"):
+        (tmp_path / "all" / family).mkdir(parents=True)
+    save(tmp_path / "all" / "adbench" / "pump.npz", 20, 2)
+    readings = np.arange(40.0)
+    np.savez(tmp_path / "all" / "smd" / "pump.npz", train=readings, test=readings, label=readings > 30)
+    assert [item.name for item in find_sets("labels", tmp_path / "all")] == ["adbench/pump", "smd/pump"]
+
+
 def test_published_figures_are_found_next_to_the_data(tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     reference.mkdir()
