@@ -234,7 +234,8 @@ def _short_means(summary: Mapping[str, Any], names: Sequence[str], means: Mappin
     if published is not None and covered and len(covered) == len(names):
         for method in _PUBLISHED_IN_MEANS:
             values = [published["sets"][name][method] for name in covered if method in published["sets"][name]]
-            rows += [[f"published: {method}", per_cent(sum(values) / len(values))]] if values else []
+            if len(values) == len(covered):
+                rows.append([f"published: {method}", per_cent(sum(values) / len(values))])
     return table(["method", display_name(headline)], rows)
 
 

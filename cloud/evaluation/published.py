@@ -1,6 +1,7 @@
 """Published results for comparison, read from a folder `reference` next to the data sets."""
 
 import csv
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -54,28 +55,32 @@ def published_figures(benchmark: str, data: Path, set_names: Sequence[str]) -> P
 
 
 def _adbench(path: Path, set_names: Sequence[str]) -> PublishedFigures | None:
-    rows = {_key(row["dataset"]): row for row in _rows(path)}
+    rows = {_key(row["dataset"]): row for row in _rows(path) if row.get("dataset")}
     sets: dict[str, dict[str, float]] = {}
     for name in set_names:
         row = rows.get(_key(name))
         if row is not None:
-            figures = {method: float(text) / 100 for method, text in row.items() if method != "dataset" and text}
-            sets[name] = {**figures, BEST: max(figures.values())}
+            numbers = {method: _number(text) for method, text in row.items() if method != "dataset"}
+            figures = {method: value / 100 for method, value in numbers.items() if value is not None}
+            if figures:
+                sets[name] = {**figures, BEST: max(figures.values())}
     if not sets:
         return None
-    methods = next(iter(sets.values()))
+    # A mean over some of the sets could not be compared with the others.
+    methods = [name for name in next(iter(sets.values())) if all(name in figures for figures in sets.values())]
     mean = {method: sum(figures[method] for figures in sets.values()) / len(sets) for method in methods}
     mean_auprc = _AUPRC_MEANS if {_key(name) for name in set_names} == _AUPRC_SETS else {}
     return PublishedFigures(_ADBENCH_SOURCE, "auroc", sets, mean, mean_auprc=mean_auprc)
 
 
 def _series(path: Path) -> PublishedFigures | None:
-    rows = [row for row in _rows(path) if "_SMD_" in row["file"]]
+    rows = [row for row in _rows(path) if "_SMD_" in (row.get("file") or "")]
     if not rows:
         return None
     methods = [name for name in list(rows[0])[1:] if name not in _NOT_METHODS and not name.endswith("_seq_anomaly")]
     methods = [name for name in methods if name not in ("point_anomaly", "seq_anomaly")]
-    mean = {name: sum(float(row[name]) for row in rows) / len(rows) for name in methods}
+    columns = {name: [value for row in rows if (value := _number(row[name])) is not None] for name in methods}
+    mean = {name: sum(values) / len(values) for name, values in columns.items() if len(values) == len(rows)}
     note = (
         f"Means over the {len(rows)} series of SMD in TSB-AD, which are other cuts of the same machines, trained on "
         "the beginning of the test part: for orientation only."
@@ -94,6 +99,15 @@ def _rows(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError, csv.Error):
         return []
+
+
+def _number(text: str | None) -> float | None:
+    """Return a cell as a number; None for an empty cell and for text."""
+    try:
+        value = float(text or "nan")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def _key(name: str) -> str:

@@ -105,6 +105,19 @@ def test_sets_of_one_name_stay_apart_and_an_equal_name_comes_first(tmp_path: Pat
     assert [item.name for item in find_sets("labels", tmp_path / "all")] == ["adbench/pump", "smd/pump"]
 
 
+def test_published_figures_may_have_gaps(tmp_path: Path) -> None:
+    reference = tmp_path / "reference"
+    reference.mkdir()
+    rows = [["dataset", "KNN", "DTE-NP"], ["wine", "99", "-"], ["glass", "90", "80"], ["", "1", "1"], ["yeast", "", ""]]
+    with (reference / "dte_adbench_semi_supervised_auroc.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    found = published_figures("adbench", tmp_path, ["wine", "glass", "yeast"])
+    assert found is not None
+    assert set(found.sets) == {"wine", "glass"}
+    assert found.sets["wine"] == {"KNN": 0.99, BEST: 0.99}
+    assert found.mean == pytest.approx({"KNN": 0.945, BEST: 0.945})
+
+
 def test_published_figures_are_found_next_to_the_data(tmp_path: Path) -> None:
     reference = tmp_path / "reference"
     reference.mkdir()
