@@ -133,7 +133,7 @@ def _result(evaluation: Evaluation, request: EvaluationRequest) -> dict[str, Any
 
 def _place(data: EvaluationData, position: int) -> str:
     """Return the place of a sample in words: the row of a table, else its number; both count from 1."""
-    return f"sample {position + 1}" if data.row_numbers is None else f"row {data.row_numbers[position]}"
+    return f"{'sample' if data.row_numbers is None else 'row'} {data.row_number(position)}"
 
 
 def describe(method: MethodScores) -> dict[str, float]:

@@ -58,6 +58,10 @@ class EvaluationData:
     pixel_range: PixelRange | None = None
     clips: VideoClips | None = None
 
+    def row_number(self, position: int) -> int:
+        """Return the number of a sample in its file, from 1."""
+        return position + 1 if self.row_numbers is None else int(self.row_numbers[position])
+
     def blocks(self) -> Iterator[Block]:
         """Yield the samples in blocks."""
         if self.clips is not None:

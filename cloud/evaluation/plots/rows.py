@@ -45,7 +45,9 @@ def _draw_row(axes: Axes, evaluation: Evaluation, index: int) -> None:
         color=ANOMALY if anomalous else CLOUD,
         height=0.7,
     )
-    style_axes(axes, f"Row {int(scored.kept[index]) + 1}{kind}{p_text}", "contribution in per cent", "")
+    style_axes(
+        axes, f"Row {evaluation.data.row_number(int(scored.kept[index]))}{kind}{p_text}", "contribution in per cent", ""
+    )
     axes.grid(visible=False, axis="y")
     axes.set_xlim(0, max(100 * float(shares.max()) * 1.08, 1))
 
