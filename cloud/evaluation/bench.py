@@ -17,6 +17,7 @@ from cloud.training.settings import TrainingSettings
 from shared.errors import DataError, SettingsError
 
 HEADLINE = {"adbench": "auroc", "series": "vus_pr", "images": "auroc", "video": "auroc", "labels": "auroc"}
+MAX_SEEDS = 1000
 LARGE_SETS = f"n_at_least_{MIN_ROWS}"
 
 Figures = dict[str, dict[str, float]]
@@ -115,7 +116,13 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         numbers = []
     if not numbers or min(numbers) < 0 or max(numbers) >= 2**32 or (numbers == [0] and "," not in text):
         raise SettingsError(f"--seeds {text}: give the number of seeds (5) or a list of seeds (0,3,7).")
-    return tuple(dict.fromkeys(numbers)) if "," in text else tuple(range(numbers[0]))
+    if "," in text:
+        return tuple(dict.fromkeys(numbers))
+    if numbers[0] > MAX_SEEDS:
+        raise SettingsError(
+            f"--seeds {text}: at most {MAX_SEEDS} seeds; for that seed alone, give --seeds {numbers[0]},"
+        )
+    return tuple(range(numbers[0]))
 
 
 def _checked_sets(options: BenchmarkOptions) -> tuple[list[DataSet], set[str], dict[str, str]]:

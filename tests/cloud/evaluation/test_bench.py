@@ -105,6 +105,9 @@ def test_seeds_are_a_number_or_a_list() -> None:
     for wrong in ("", "0", "-1", "1.5", "a", "1,b"):
         with pytest.raises(SettingsError, match="--seeds"):
             parse_seeds(wrong)
+    with pytest.raises(SettingsError, match="at most 1000 seeds; for that seed alone, give --seeds 20261130,"):
+        parse_seeds("20261130")
+    assert parse_seeds("20261130,") == (20261130,)
 
 
 def test_the_recall_a_routing_keeps_is_a_ratio_of_means() -> None:
