@@ -24,18 +24,24 @@ from shared.files import write_durably
 # Packages of `cloud` and `shared`, and modules of this package, that cannot change a figure.
 _UNRELATED_PACKAGES = ("console", "demo", "federation", "retraining", "service", "store")
 _UNRELATED_MODULES = (
+    "audits",
     "bench.py",
+    "command_options.py",
     "commands.py",
+    "device",
+    "drift",
+    "evaluate.py",
+    "evaluation_data.py",
+    "findings.py",
+    "labels_page.py",
     "page.py",
     "plots",
     "published.py",
-    "runner.py",
-    "evaluate.py",
-    "report.py",
-    "audits",
-    "drift",
-    "labels_page.py",
     "repeats",
+    "report.py",
+    "result.py",
+    "result_files.py",
+    "runner.py",
 )
 
 
