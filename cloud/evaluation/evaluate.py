@@ -17,6 +17,7 @@ from cloud.evaluation.pixels import pixel_figures
 from cloud.evaluation.result import Evaluation
 from cloud.evaluation.scoring import BundleScorer, MethodScores, Scored
 from cloud.evaluation.series import point_scores, series_figures
+from cloud.outputs import check_output_folder
 from cloud.training.progress import StageProgress
 from cloud.training.settings import DataSettings
 from shared.bundle import REFERENCE_FILE, Bundle
@@ -40,13 +41,14 @@ class EvaluationRequest:
 def evaluate_bundle(request: EvaluationRequest, trusted: Ed25519PublicKey, progress: StageProgress) -> dict[str, Any]:
     """Evaluate a bundle, draw the requested plots, and return the result as JSON values.
 
-    Raises BundleError if the bundle cannot be used and DataError if the data does not fit it.
+    Raises BundleError if the bundle cannot be used, DataError if the data does not fit it, and SettingsError if no plot
+    can be written.
     """
     progress("opening the bundle", 0.0)
     bundle = Bundle.open(request.bundle, [trusted])
-    return evaluate_data(
-        bundle, read_evaluation_data(request.data, bundle.manifest, request.reading), request, progress
-    )
+    data = read_evaluation_data(request.data, bundle.manifest, request.reading)
+    check_output_folder(request.plots, "--plots")
+    return evaluate_data(bundle, data, request, progress)
 
 
 def evaluate_data(

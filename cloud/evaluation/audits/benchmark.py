@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from cloud.evaluation.audits.coverage import coverage, tightness
+from cloud.evaluation.audits.coverage import USED, coverage, tightness
 from cloud.evaluation.audits.populations import Population, drawn_population, measured_populations
 from cloud.evaluation.audits.upload import CHECKPOINTS, deployments, simulate
 from cloud.training.progress import StageProgress
 
-USED = "odds mixture (used)"
 REQUIRED_COVERAGE, REQUIRED_RATIO, AIMED_RATIO = 0.95, 1.5, 1.2
 TABLES, DRAWN = "tables", "drawn"
 

@@ -16,6 +16,7 @@ LOST_SHARE = 0.005  # audits of the last pattern without a decision; they count 
 PATTERNS = ("constant", "slow change", "bursts", "0.5 % lost")
 LOOKS = (300, 1000, 3000, 10_000)
 COMPARED_AUDITS, COMPARED_RUNS = 3000, 200
+USED, BETA, BETS = "odds mixture (used)", "beta-binomial mixture", "hedged capital"
 _BURST, _SLOW = 200, 4000  # audits
 
 Counts = NDArray[np.float64]
@@ -49,14 +50,14 @@ def tightness(random: np.random.Generator) -> dict[str, dict[str, float]]:
     shares = 10 ** random.uniform(math.log10(MIN_SHARE), math.log10(MAX_SHARE), COMPARED_RUNS)
     hits = random.random((COMPARED_RUNS, max(LOOKS))) < shares[:, None]
     bets = _betting_bounds(hits[:, :COMPARED_AUDITS])
-    found: dict[str, dict[str, float]] = {"odds mixture (used)": {}, "beta-binomial mixture": {}, "hedged capital": {}}
+    found: dict[str, dict[str, float]] = {USED: {}, BETA: {}, BETS: {}}
     for look in LOOKS:
         seen = hits[:, :look].sum(axis=1).astype(float)
         one_look = beta.ppf(CONFIDENCE, seen + 1, look - seen)
-        found["odds mixture (used)"][str(look)] = float(np.median(at_most_share(seen, look) / one_look))
-        found["beta-binomial mixture"][str(look)] = float(np.median(_beta_bound(seen, look) / one_look))
+        found[USED][str(look)] = float(np.median(at_most_share(seen, look) / one_look))
+        found[BETA][str(look)] = float(np.median(_beta_bound(seen, look) / one_look))
         if look in bets:
-            found["hedged capital"][str(look)] = float(np.median(bets[look] / one_look))
+            found[BETS][str(look)] = float(np.median(bets[look] / one_look))
     return found
 
 
@@ -123,7 +124,7 @@ def _betting_bounds(hits: NDArray[np.bool_]) -> dict[int, Counts]:
 
 
 BOUNDS: dict[str, Excludes] = {
-    "odds mixture (used)": _odds,
-    "beta-binomial mixture": _beta_mixture,
+    USED: _odds,
+    BETA: _beta_mixture,
     "Clopper-Pearson, for one look": _one_look,
 }

@@ -48,7 +48,10 @@ def deployments(populations: Sequence[Population], runs: int, random: np.random.
         if fitting:
             found.append((each.cells(), fitting, *each.miss_rates_at_thresholds()))
     if not found:
-        raise DataError("No population has a limit that asks for a moderate upload.")
+        raise DataError(
+            f"No population has a limit that asks for an upload of {100 * MIN_ORACLE:g} to {100 * MAX_ORACLE:g} %: "
+            "give more deployments with --runs, or a folder with more tables with --data."
+        )
     rows: list[tuple[Any, ...]] = []
     for run in range(runs):
         cells, fitting, rates, uploads = found[run % len(found)]

@@ -61,6 +61,8 @@ def run_edge_benchmark(options: EdgeBenchmarkOptions, progress: StageProgress) -
     """
     if options.bundle is None and (options.data is not None or options.key is not None):
         raise SettingsError("--data and --key need --bundle: give the bundle.")
+    if options.peer_python is not None and not os.access(options.peer_python, os.X_OK):
+        raise SettingsError(f"{options.peer_python}: not a program. Give the Python of the peer with --peer-python.")
     figures: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="vedette-bench-") as place:
         for number, workload in enumerate(_workloads(options, Path(place), progress)):

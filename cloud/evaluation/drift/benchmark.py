@@ -107,7 +107,10 @@ def stream_figures(scored: StreamScores, limits: AdaptationLimits) -> dict[str, 
 
 
 def means(streams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return mean and worst figures by method and way; `worst_measurable`: of streams with MIN_NORMALS normals."""
+    """Return mean and worst figures by method and way.
+
+    `measurable` and `worst_measurable` are of streams with MIN_NORMALS normals, and None without such a stream.
+    """
     result: dict[str, Any] = {}
     for method in dict.fromkeys(name for item in streams for name in item["methods"]):
         for way in streams[0]["methods"][method]:
@@ -116,13 +119,13 @@ def means(streams: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             rates = np.array([row["false_alarms"] for row in rows])
             lost = [row["recall_lost"] for row in rows if "recall_lost" in row]
             crept = [row["creeping_fault"] for row in rows if "creeping_fault" in row]
-            measurable = rates[np.array(large)] if any(large) else rates
+            measurable = rates[np.array(large)]
             result.setdefault(method, {})[way] = {
                 "streams": len(rows),
                 "false_alarms": float(rates.mean()),
                 "worst": float(rates.max()),
-                "measurable": float(measurable.mean()),
-                "worst_measurable": float(measurable.max()),
+                "measurable": float(measurable.mean()) if any(large) else None,
+                "worst_measurable": float(measurable.max()) if any(large) else None,
                 "recall_lost": float(np.mean(lost)) if lost else None,
                 "creeping_fault": float(np.min(crept)) if crept else None,
             }

@@ -76,13 +76,17 @@ def _rows(figures: Mapping[str, Any]) -> list[list[str]]:
         [
             f"`{method}`",
             way,
-            *(f"{row[key]:.2f}" for key in ("false_alarms", "worst", "measurable", "worst_measurable")),
+            *(_ratio(row[key]) for key in ("false_alarms", "worst", "measurable", "worst_measurable")),
             "" if row["recall_lost"] is None else f"{100 * row['recall_lost']:.1f}",
             "" if row["creeping_fault"] is None else f"{100 * row['creeping_fault']:.0f} %",
         ]
         for method, ways in figures.items()
         for way, row in ways.items()
     ]
+
+
+def _ratio(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _by_stream(streams: Mapping[str, Any]) -> str:

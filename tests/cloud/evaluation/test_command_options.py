@@ -37,6 +37,12 @@ def test_a_work_folder_that_cannot_be_written_ends_before_the_work(tmp_path: Pat
         assert "Give --work another folder." in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_peer_that_is_no_program_ends_before_the_work(tmp_path: Path, vedette, monkeypatch, capsys) -> None:
+    monkeypatch.delattr("cloud.evaluation.device.benchmark.generated_workload")
+    assert vedette("bench", "edge", "--peer-python", tmp_path / "nowhere") == SettingsError.exit_code
+    assert "Give the Python of the peer with --peer-python." in " ".join(capsys.readouterr().err.split())
+
+
 def test_the_audit_benchmark_reads_its_tables_before_it_simulates(tmp_path: Path, vedette, monkeypatch) -> None:
     monkeypatch.delattr("cloud.evaluation.audits.benchmark.coverage")
     assert vedette("bench", "audit", "--data", tmp_path / "absent") == DataError.exit_code

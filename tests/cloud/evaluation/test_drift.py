@@ -46,6 +46,8 @@ def test_a_quick_run_reports_failed_streams_and_a_second_one_reads_the_kept_scor
     for item in summary["streams"].values():
         assert set(item["methods"]) == BASELINES
         assert item["methods"]["baseline_knn"][OFF]["recall"] > 0.9
+    few = summary["means"]["seen"]["baseline_knn"][OFF]
+    assert few["measurable"] is few["worst_measurable"] is None, "190 normals cannot show a rate of 1 %"
     text = page.read_text()
     assert "A quick run trains no screener" in text
     assert "cascade" not in text

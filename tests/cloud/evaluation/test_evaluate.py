@@ -44,6 +44,10 @@ def test_rows_with_labels_without_labels_and_of_other_width(
     values[3, 1] = np.nan
     np.savez(tmp_path / "test.npz", X=values, y=labels)
     result, plots = tmp_path / "out.json", tmp_path / "plots"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delattr("cloud.evaluation.evaluate.evaluate_data")  # nothing is scored
+        assert vedette("evaluate", pump, tmp_path / "test.npz", "--plots", tmp_path / "test.npz") == 3
+    assert "Give --plots another folder." in " ".join(capsys.readouterr().err.split())
     assert vedette("evaluate", pump, tmp_path / "test.npz", "--json", result, "--plots", plots) == 0
     found = json.loads(result.read_text())
     assert found["samples"] + found["rejected"] == 150
