@@ -7,18 +7,18 @@ from typing import Annotated, Any
 import typer
 
 from cloud.evaluation.command_options import JSON, OUTPUT, command_line, names_in
+from cloud.evaluation.device.requirements import MODALITIES, VECTORS_AND_IMAGES
 from cloud.evaluation.result_files import measure_and_write
 from shared.errors import SettingsError
 from shared.modality import Modality
 
-MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 QUICK_TURN_S = 0.5
 
 
 def edge(
     modality: Annotated[
         str, typer.Option(metavar="A,B", help=f"Screeners to measure, from {', '.join(MODALITIES)}.")
-    ] = f"{Modality.SERIES},{Modality.IMAGE}",
+    ] = ",".join(VECTORS_AND_IMAGES),
     windows: Annotated[
         str, typer.Option(metavar="TxC,TxC", help="Windows of series, as time points x channels; overrides --config.")
     ] = "16x8,32x38",

@@ -7,6 +7,7 @@ from typing import Any
 from shared.modality import Modality
 
 COMPARED_ARTEFACT = "int8_openvino"  # artefact of the engine that benchmark_app measures
+MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)  # of screeners that can be measured
 VECTORS_AND_IMAGES = (Modality.SERIES, Modality.IMAGE)
 
 

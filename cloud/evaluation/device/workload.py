@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.evaluation.device.requirements import MODALITIES
 from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.training.progress import StageProgress
 from shared.bundle import Bundle
@@ -21,7 +22,6 @@ from shared.signing_keys import public_pem
 
 TRAINING_ROWS, REPEATS = 8192, 4  # screening repeats the rows, to fill whole batches of windows
 IMAGES, SIDE_PIXELS = 48, 256
-SUPPORTED_MODALITIES = (Modality.TABULAR, Modality.SERIES, Modality.IMAGE)
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ def given_workload(bundle: Path, data: Path | None, key: Path | None, folder: Pa
     trusted = trusted_key(key)
     opened = Bundle.open(bundle, [trusted])
     modality = opened.manifest.modality
-    if modality not in SUPPORTED_MODALITIES:
+    if modality not in MODALITIES:
         raise SettingsError(
-            f"{bundle}: the benchmark does not measure {modality}; give a bundle of {', '.join(SUPPORTED_MODALITIES)}."
+            f"{bundle}: the benchmark does not measure {modality}; give a bundle of {', '.join(MODALITIES)}."
         )
     (folder / "key.pem").write_bytes(public_pem(trusted))
     return Workload(opened, bundle.absolute(), folder / "key.pem", data.absolute())
