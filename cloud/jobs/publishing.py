@@ -13,7 +13,7 @@ from cloud.rollouts.phases import ACTIVE
 from cloud.rollouts.stages import DEFAULT_STAGE_S, DEFAULT_STAGE_SAMPLES, TRIAL, Stage, parse_stages
 from cloud.store import Store
 from cloud.store.registry import Registry
-from cloud.store.rollouts import begin, newest_rollout
+from cloud.store.rollouts import begin, devices_for, newest_rollout
 from cloud.store.training_jobs import JobRefusedError, TrainingJob, note_published
 from shared.bundle import Bundle, sign
 from shared.errors import BundleError
@@ -77,19 +77,28 @@ async def release(
 ) -> Publication:
     """Add a bundle to the registry and begin its rollout in stages; the first of a name becomes current at once.
 
-    Raises JobRefusedError while another rollout of the name is under way, and as `publish`.
+    Raises as `check_release` and as `publish`.
     """
     name, bundle_id = bundle.manifest.name, bundle.manifest.bundle_id
-    async with store.reading() as connection:
-        newest = await newest_rollout(connection, name)
-    if newest is not None and newest.phase in ACTIVE:
-        raise JobRefusedError(f"A rollout of {name!r} to {newest.bundle_id} is {newest.phase}: wait for its end.")
+    await check_release(store, name, stages)
     current = await registry.current(name)
     is_first = current is None or current.bundle_id == bundle_id
     await registry.publish(bundle, make_current=is_first, actor=actor)
     if not is_first:
         await begin(store, name, bundle_id, stages, author=actor, actor=actor, reason=reason, now_s=time.time())
     return Publication(bundle_id, name, is_first)
+
+
+async def check_release(store: Store, name: str, stages: Sequence[Stage]) -> None:
+    """Raise unless a rollout of the name can begin in these stages.
+
+    Raises JobRefusedError while another one is under way, SettingsError for a device that is not enrolled.
+    """
+    async with store.reading() as connection:
+        newest = await newest_rollout(connection, name)
+        await devices_for(connection, stages)
+    if newest is not None and newest.phase in ACTIVE:
+        raise JobRefusedError(f"A rollout of {name!r} to {newest.bundle_id} is {newest.phase}: wait for its end.")
 
 
 async def _free_version(desk: TrainingDesk, job: TrainingJob) -> Bundle:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import ValidationError
 
 from cloud.job_process.modalities import Collecting, SplitData
-from cloud.jobs.publishing import release
+from cloud.jobs.publishing import check_release, release
 from cloud.jobs.signing import usable_key
 from cloud.retraining.figures import Conclusion, FrozenFigures, frozen_figures
 from cloud.retraining.judging import compare_on
@@ -76,7 +76,7 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
     """Retrain, compare on the frozen set, write the candidate and publish it if asked; return all figures as JSON.
 
     Raises BundleError without a running bundle, DataError where samples or labels are too few, CertificateError without
-    a trusted key, and as `train_bundle`.
+    a trusted key, as `check_release` before the training, and as `train_bundle`.
     """
     with tempfile.TemporaryDirectory(prefix="vedette-retrain-") as folder:
         gathered = asyncio.run(_gather(request, Path(folder), progress))
@@ -150,6 +150,8 @@ async def _gather(request: RetrainRequest, folder: Path, progress: StageProgress
                 if known
                 else f"No device runs a bundle named {request.name!r}: train one with vedette train and publish it."
             )
+        if request.stages:
+            await check_release(store, request.name, request.stages)
         _, key = await usable_key(registry, request.signing_key or request.settings.training.signing_key)
         running = await registry.bundle(current.bundle_id)
         version = max(entry.version for entry in await registry.versions(request.name)) + 1

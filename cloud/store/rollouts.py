@@ -114,6 +114,14 @@ async def history_of(connection: AsyncConnection, number: int) -> list[HistoryEn
     return [HistoryEntry(**row) for row in (await connection.execute(query)).mappings()]
 
 
+async def devices_for(connection: AsyncConnection, stages: Sequence[Stage]) -> Sequence[str]:
+    """Return all devices; raise SettingsError for a stage that names a device that is not enrolled."""
+    known = (await connection.execute(select(devices.c.device_id))).scalars().all()
+    if missing := unknown_devices(stages, set(known)):
+        raise SettingsError(f"No device {missing[0]!r} is enrolled: list the devices with vedette cloud devices.")
+    return known
+
+
 async def begin(
     store: Store,
     name: str,
@@ -133,9 +141,7 @@ async def begin(
     """
     async with store.writing() as connection:
         before = await _before(connection, name, bundle_id)
-        known = (await connection.execute(select(devices.c.device_id))).scalars().all()
-        if missing := unknown_devices(stages, set(known)):
-            raise SettingsError(f"No device {missing[0]!r} is enrolled: list the devices with vedette cloud devices.")
+        known = await devices_for(connection, stages)
         values = {
             "bundle_name": name,
             "bundle_id": bundle_id,

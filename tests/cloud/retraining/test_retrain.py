@@ -154,6 +154,10 @@ def test_labels_are_learned_and_the_candidate_is_compared_on_samples_it_never_sa
 
     asyncio.run(label())
     with pytest.MonkeyPatch.context() as patched:
+        patched.delattr("cloud.retraining.run.train_bundle")  # refused before the training
+        _, result = press.call("--publish", "--trial", "trial=press-9")
+        assert "No device 'press-9' is enrolled" in result["error"]
+    with pytest.MonkeyPatch.context() as patched:
         patched.delattr("cloud.retraining.run.collect_normals")  # normal samples are not read
         _, result = press.call("--calibrate-only", "--publish")
     assert result["exit_code"] == 17, "the defects score lower than these false alarms, so it is not published"
@@ -191,6 +195,10 @@ def test_labels_are_learned_and_the_candidate_is_compared_on_samples_it_never_sa
 
     begun = asyncio.run(rollout())
     assert begun is not None
+    with pytest.MonkeyPatch.context() as patched:
+        patched.delattr("cloud.retraining.run.train_bundle")
+        _, refused = press.call("--publish", "--trial", "trial=press-8")
+        assert refused["error"].startswith("A rollout of 'press' to press-2-")
     assert (begun.bundle_id, begun.before_bundle_id) == (made.manifest.bundle_id, press.bundle.manifest.bundle_id)
     assert result["published"] == "rollout begun"
     assert result["next_command"] == f"vedette cloud rollout status press --config {press.config}"
