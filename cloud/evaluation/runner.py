@@ -21,8 +21,22 @@ from shared.child_process import JsonLinesProcess
 from shared.errors import NoAnswerError, StorageError
 from shared.files import write_durably
 
-# Packages of `cloud` and `shared`, and modules of this package, that cannot change a figure.
-_UNRELATED_PACKAGES = ("console", "demo", "federation", "retraining", "service", "store")
+# Packages and modules of `cloud` and `shared`, and modules of this package, that cannot change a figure.
+_UNRELATED_PACKAGES = (
+    "api",
+    "bench",
+    "cli.py",
+    "comparison",
+    "console",
+    "demo",
+    "federation",
+    "job_process",
+    "jobs",
+    "rest",
+    "retraining",
+    "service",
+    "store",
+)
 _UNRELATED_MODULES = (
     "audits",
     "bench.py",
@@ -116,10 +130,14 @@ def code_fingerprint() -> str:
         root = Path(str(package.__file__)).parent
         for path in sorted(root.rglob("*.py")):
             inner = path.relative_to(root).parts
-            if inner[0] in _UNRELATED_PACKAGES or (inner[0] == "evaluation" and inner[1] in _UNRELATED_MODULES):
-                continue
-            digest.update("/".join(inner).encode() + path.read_bytes())
+            if is_related(inner):
+                digest.update("/".join(inner).encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def is_related(inner: Sequence[str]) -> bool:
+    """Return whether figures depend on a module; `inner`: its folders and file below `cloud` or `shared`."""
+    return inner[0] not in _UNRELATED_PACKAGES and not (inner[0] == "evaluation" and inner[1] in _UNRELATED_MODULES)
 
 
 def _compute(units: Sequence[Unit], missing: Sequence[int], jobs: int, log: Path) -> Iterator[tuple[int, Result]]:

@@ -1,5 +1,7 @@
 """Worker processes: a dead worker loses only its own unit."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +67,18 @@ def test_changed_settings_data_or_code_are_recomputed(
     assert not resumes(unit)
     monkeypatch.setattr(runner, "code_fingerprint", lambda: "other")
     assert not resumes(unit)
+
+
+def test_a_worker_loads_no_module_that_kept_results_do_not_depend_on() -> None:
+    code = """
+import cloud.evaluation.labels, cloud.evaluation.methods, cloud.evaluation.video, cloud.evaluation.worker, sys
+print(*(module.__file__ for name, module in sys.modules.items() if name.startswith(("cloud.", "shared."))))
+"""
+    root = Path(__file__).parents[3]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
+    inner = [Path(path).relative_to(root).parts[1:] for path in done.stdout.split()]
+    assert ("evaluation", "methods.py") in inner
+    assert [parts for parts in inner if not runner.is_related(parts)] == []
 
 
 def test_results_have_no_error_by_default(units: list[Unit]) -> None:
