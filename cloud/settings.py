@@ -188,6 +188,15 @@ class LimitSettings(Settings):
     burst_calls_per_device: int = Field(
         default=200, ge=1, title="Burst of a device", description="calls that a device may make at once"
     )
+    samples_per_second_per_device: float = Field(
+        default=100.0,
+        gt=0,
+        title="Samples of a device",
+        description="samples a second that a device may send, on average; more must wait",
+    )
+    burst_samples_per_device: int = Field(
+        default=5000, ge=1, title="Burst of samples of a device", description="samples that a device may send at once"
+    )
     bytes_per_second_per_device: int = Field(
         default=8 * 2**20,
         ge=1024,
@@ -195,7 +204,7 @@ class LimitSettings(Settings):
         description="bytes of samples a second that a device may send, on average; more must wait",
     )
     burst_bytes_per_device: int = Field(
-        default=128 * 2**20,
+        default=64 * 2**20,
         ge=1024,
         title="Burst of bytes of a device",
         description="bytes of samples that a device may send at once",
@@ -204,7 +213,8 @@ class LimitSettings(Settings):
         default=30,
         ge=1,
         title="Rejections of a device",
-        description="requests of a device a minute of which no sample is accepted; then the next ones must wait",
+        description="requests of a device a minute of which no sample is accepted, counted once for each MiB;"
+        " then the next ones must wait",
     )
     watches_per_device: int = Field(
         default=4,

@@ -33,6 +33,8 @@ _UNLIMITED = (  # the analysis is held: the backlog grows without end
     "decoded_bytes_per_device",
     "calls_per_second_per_device",
     "burst_calls_per_device",
+    "samples_per_second_per_device",
+    "burst_samples_per_device",
     "bytes_per_second_per_device",
     "burst_bytes_per_device",
 )

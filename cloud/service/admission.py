@@ -52,6 +52,7 @@ class Admission:
     def __init__(self, limits: LimitSettings, backlog: Backlog) -> None:
         self.slots = RequestSlots(limits)
         self._limits = limits
+        self._samples = RateLimit(60 * limits.samples_per_second_per_device, limits.burst_samples_per_device)
         self._sent = RateLimit(60 * limits.bytes_per_second_per_device, limits.burst_bytes_per_device)
         self._rejections = RateLimit(limits.rejections_per_minute_per_device, limits.rejections_per_minute_per_device)
         self._total = backlog.total
@@ -69,21 +70,25 @@ class Admission:
 
     def refusal_at_start(self, device_id: str) -> Refusal | None:
         """Return why a request must wait before any byte of it is read, or None."""
+        limits = self._limits
         if (wait_s := self._rejections.debt_s(device_id)) > 0:
-            limit = self._limits.rejections_per_minute_per_device
-            return _pause("rejections", f"Over {limit} requests of {device_id!r} a minute were rejected", wait_s)
+            per_minute = limits.rejections_per_minute_per_device
+            return _pause("rejections", f"Over {per_minute} requests of {device_id!r} a minute were rejected", wait_s)
         if (wait_s := self._sent.debt_s(device_id)) > 0:
-            limit = self._limits.bytes_per_second_per_device
-            return _pause("bytes", f"Device {device_id!r} sends over {limit} bytes a second", wait_s)
+            bytes_per_s = limits.bytes_per_second_per_device
+            return _pause("bytes", f"Device {device_id!r} sends over {bytes_per_s} bytes a second", wait_s)
+        if (wait_s := self._samples.debt_s(device_id)) > 0:
+            samples_per_s = limits.samples_per_second_per_device
+            return _pause("samples", f"Device {device_id!r} sends over {samples_per_s:g} samples a second", wait_s)
         return self._backlog_refusal(device_id, Load(1, 0, 0))
 
     def arrived(self, device_id: str, sent_bytes: int) -> None:
         """Count the bytes of a request that was read."""
         self._sent.spend(device_id, sent_bytes)
 
-    def rejected(self, device_id: str) -> None:
-        """Count a request of which no sample was accepted."""
-        self._rejections.spend(device_id, 1)
+    def rejected(self, device_id: str, sent_bytes: int) -> None:
+        """Count a request of which no sample was accepted: once, or once for each MiB."""
+        self._rejections.spend(device_id, max(1.0, sent_bytes / 2**20))
 
     def refusal(self, device_id: str, load: Load) -> Refusal | None:
         """Return why a request that arrived must wait, or None; an empty queue admits a request of any size."""
@@ -115,6 +120,7 @@ class Admission:
     def admit(self, device_id: str, load: Load) -> Iterator["Admitted"]:
         """Reserve room for a request while it is checked and stored; release the part that was not stored."""
         self._bytes += load.sent_bytes
+        self._samples.spend(device_id, load.samples)
         self._add(device_id, load.samples, load.decoded_bytes)
         admitted = Admitted()
         self._in_work[admitted] = device_id, load

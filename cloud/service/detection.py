@@ -95,13 +95,10 @@ class DetectionService:
     async def Submit(self, _: AsyncIterator[bytes], context: Context) -> bytes:
         """Read, check and store a batch; return one result per sample."""
         started_s = time.perf_counter()
-        used = await self._access.new_call(context)
-        answer = await self._submit(used, context)
+        answer = await self._submit(await self._access.new_call(context), context)
         if isinstance(answer, Refusal):
             # Not inside _submit: gRPC keeps the exception, its traceback keeps the frames, and they keep the request.
             self._metrics.refused_requests.labels(answer.kind).inc()
-            if answer.code is grpc.StatusCode.INVALID_ARGUMENT:
-                self._admission.rejected(used.device_id)
             await refuse(context, answer.code, answer.message, retry_after_ms=answer.retry_after_ms)
         self._metrics.submit_seconds.observe(time.perf_counter() - started_s)
         return answer
@@ -159,12 +156,17 @@ class DetectionService:
         """Store the samples that pass the check; return the serialised results of all. Raises StorageError."""
         checked = await self._check.fields(device_id, data)
         if isinstance(checked, Refusal):
+            self._admission.rejected(device_id, len(data))
             return checked
         load = Load(len(checked.sample_ids), len(data), checked.decoded_bytes)
         if (refusal := self._admission.refusal(device_id, load)) is not None:
+            if refusal.code is grpc.StatusCode.INVALID_ARGUMENT:
+                self._admission.rejected(device_id, len(data))
             return refusal
         with self._admission.admit(device_id, load) as admitted:
             reasons = await self._check.payloads(data, checked)
+            if len(reasons) == load.samples:
+                self._admission.rejected(device_id, len(data))
             request = await self._check.packed(device_id, data, checked, reasons)
             known = await self._store_shielded(request, admitted) if request is not None else {}
         if self._traces is not None and request is not None:
@@ -191,10 +193,7 @@ class DetectionService:
         given = [result.reason for result in results if result.reason]
         if given and (count := self._throttle.allow(f"rejected {device_id}", len(given))):
             _LOG.warning("samples_rejected", device_id=device_id, count=count, first=given[0])
-        counts = Counter([result.status for result in results])
-        if counts[detection_pb2.SUBMIT_STATUS_REJECTED] == len(results):
-            self._admission.rejected(device_id)
-        for status, count in counts.items():
+        for status, count in Counter([result.status for result in results]).items():
             self._metrics.samples.labels(detection_pb2.SubmitStatus.Name(status)[14:].lower()).inc(count)
         return detection_pb2.SubmitResponse(results=results).SerializeToString()
 

@@ -54,6 +54,35 @@ async def test_a_device_that_sends_more_bytes_than_it_may_waits_and_others_do_no
         await device.submit([message(biopsies.normal[0])])
 
 
+async def test_a_device_that_sends_more_samples_than_it_may_waits_and_others_do_not(tmp_path, biopsies):
+    limits = {"samples_per_second_per_device": 2.0, "burst_samples_per_device": 4}
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key) as bounded:
+        await bounded.service.registry.publish(biopsies.bundle)
+        device, other = await bounded.device(), await bounded.device("press-08")
+        await device.submit([message(values) for values in biopsies.normal[:12]])
+        code, text, pause_ms = await refusal_of(device, biopsies.normal[0])
+        assert code is Code.RESOURCE_EXHAUSTED
+        assert "over 2 samples a second" in text
+        assert 1000 < pause_ms <= 4000
+        await other.submit([message(biopsies.normal[1])])
+        await asyncio.sleep(pause_ms / 1000)
+        await device.submit([message(biopsies.normal[0])])
+
+
+async def test_a_large_rejected_request_counts_for_many(tmp_path, biopsies):
+    limits = {"rejections_per_minute_per_device": 3}
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key) as bounded:
+        await bounded.service.registry.publish(biopsies.bundle)
+        device = await bounded.device()
+        garbage = device.channel().unary_unary("/vedette.v1.Detection/Submit")
+        codes = []
+        for _ in range(2):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await garbage(bytes(6 * 2**20))
+            codes.append(refused.value.code())
+        assert codes == [Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED]
+
+
 async def test_a_device_whose_requests_are_all_rejected_waits_and_others_do_not(tmp_path, biopsies):
     limits = {"rejections_per_minute_per_device": 3}
     wrong = np.full_like(biopsies.normal[0], np.nan)
