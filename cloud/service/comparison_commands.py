@@ -32,7 +32,7 @@ class CompareAction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What the words of the command ask for: an action, with the number of a comparison; or two bundles."""
+    """Request of the command: an action, with the number of a comparison; or two bundles."""
 
     action: CompareAction | None = None
     number: int = 0

@@ -2,6 +2,8 @@
 import { follow, setProblem } from "./live.js";
 import { showTimes } from "./time.js";
 
+const FOCUS_NAMES = ["id", "href", "data-opens", "data-device", "name", "aria-label"]; // of a control, the surest first
+
 // Return the element at an address; throws an Error with the reason in words.
 export async function fetchPart(address) {
   let answer;
@@ -46,7 +48,7 @@ export function keepCurrent(selector, address, topic, every_ms, dress = showTime
   follow("clock", update);
 }
 
-// Replace the contents of an element; its scroll positions stay, and the focus of a link or of a button of a dialog.
+// Replace the contents of an element; its scroll positions and the focus stay.
 function put(element, fresh, dress) {
   const places = [...element.querySelectorAll(".v-scroll")].map(({ scrollTop, scrollLeft }) => [scrollTop, scrollLeft]);
   const refocus = focusKept(element);
@@ -58,14 +60,16 @@ function put(element, fresh, dress) {
   refocus(element);
 }
 
-// Return a function that gives the focus back to the link, or the button of a dialog, that has it now in an element,
-// once its contents were replaced. The function returns whether it did.
+// Return a function that gives the focus back to the control that has it now in an element, once its contents were
+// replaced. The function returns whether it did.
 export function focusKept(element) {
   const active = element.contains(document.activeElement) ? document.activeElement : null;
-  const name = ["href", "data-opens"].find((each) => active?.hasAttribute(each));
-  const selector = name && `[${name}="${CSS.escape(active.getAttribute(name))}"]`;
+  const name = FOCUS_NAMES.find((each) => active?.hasAttribute(each));
+  const selector = active && active.localName + (name ? `[${name}="${CSS.escape(active.getAttribute(name))}"]` : "");
+  const alike = (root) => [...root.querySelectorAll(selector)].filter((each) => name || each.textContent === active.textContent);
+  const place = active ? alike(element).indexOf(active) : -1;
   return (fresh) => {
-    const found = selector && fresh.querySelector(selector);
+    const found = place < 0 ? undefined : (alike(fresh)[place] ?? alike(fresh)[0]);
     found?.focus({ preventScroll: true });
     return Boolean(found);
   };

@@ -1,4 +1,4 @@
-"""Every page of the console, as axe-core sees it, on a desktop, a tablet and a phone, and at twice the size."""
+"""Every page of the console by keyboard, as axe-core sees it, on each screen, and at twice the size."""
 
 import time
 from collections.abc import Iterator
@@ -10,6 +10,8 @@ from axe_playwright_python.sync_playwright import Axe
 from cloud.accounts.access_table import ROUTES
 from cloud.rollouts.stages import parse_stages
 from cloud.store.review.builder import build_items
+from cloud.store.review.item_filter import ItemFilter, ItemState
+from cloud.store.review.items import ItemOrder, item_page
 from cloud.store.rollouts import begin
 from cloud.store.training_jobs import NewJob, add_job
 from cloud.user_roles import UserRole
@@ -17,12 +19,14 @@ from shared.bundle import sign
 from tests.cloud.console.browsing import wait_for
 from tests.cloud.console.filled_store import ARTERY, CAMERA, KEY, KINDS, SHUTTLE, XSS, Fleet, manifest
 from tests.cloud.console.fleet.test_administrator import replayed
+from tests.cloud.console.keyboard import keyboard_problems
 from tests.cloud.console.models.test_comparison_pages import compare
 from tests.cloud.console.pages import is_page
 from tests.cloud.console.served_service import Person, ServedService
 from tests.cloud.console.test_usability import ALL_RULES, COLOURS
 
 PAGES = [route.path for route in ROUTES if is_page(route)]
+OPENED = ["/verdicts beside", "/ beside"]  # with one of the list opened
 TABLET, TWICE = {"width": 768, "height": 1024}, {"width": 640, "height": 400}
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1280, "height": 800}
 MAX_CONTROLS = 80
@@ -51,6 +55,8 @@ class FilledService(ServedService):
         await fleet.send(CAMERA, origin=XSS, odd=True)
         await fleet.heartbeat(ARTERY, 123_000, XSS)
         await build_items(store)
+        async with store.reading() as connection:
+            item = (await item_page(connection, ItemFilter(state=ItemState.ALL), ItemOrder.NEWEST)).items[0].number
         await replayed(self.cloud)
         second = await registry.publish(sign(manifest(CAMERA, 2), {"edge/note.json": b"2"}, KEY), make_current=False)
         stages = parse_stages("trial=camera-north", "50,100", least_s=3600, least_samples=200)
@@ -65,6 +71,8 @@ class FilledService(ServedService):
             "/models/compare/{number}": f"/models/compare/{number}",
             "/models/rollouts/{number}": f"/models/rollouts/{rollout.number}",
             "/models/training/{job_id}": f"/models/training/{job.job_id}",
+            "/verdicts beside": f"/verdicts?open={verdict.sample_id}",
+            "/ beside": f"/?state=all&open={item}",
         }
 
 
@@ -84,7 +92,7 @@ def person(served: FilledService, browser: Any) -> Iterator[Person]:
     assert person.tabs.problems == []
 
 
-@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("path", [*PAGES, *OPENED])
 def test_a_page_is_accessible_and_fits_every_screen(served: FilledService, person: Person, path: str) -> None:
     page = person.page
     page.set_viewport_size(DESKTOP)
@@ -103,6 +111,9 @@ def test_a_page_is_accessible_and_fits_every_screen(served: FilledService, perso
             if rule["impact"] in ("serious", "critical") or rule["id"] in ("page-has-heading-one", "region")
         ]
     assert found == []
+    for size in (DESKTOP, TWICE):
+        page.set_viewport_size(size)
+        assert keyboard_problems(page) == [], size
     for size in (PHONE, TABLET, TWICE):
         page.set_viewport_size(size)
         assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
