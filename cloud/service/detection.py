@@ -95,10 +95,13 @@ class DetectionService:
     async def Submit(self, _: AsyncIterator[bytes], context: Context) -> bytes:
         """Read, check and store a batch; return one result per sample."""
         started_s = time.perf_counter()
-        answer = await self._submit(await self._access.new_call(context), context)
+        used = await self._access.new_call(context)
+        answer = await self._submit(used, context)
         if isinstance(answer, Refusal):
             # Not inside _submit: gRPC keeps the exception, its traceback keeps the frames, and they keep the request.
             self._metrics.refused_requests.labels(answer.kind).inc()
+            if count := self._throttle.allow(f"refused {answer.kind} {used.device_id}"):
+                _LOG.warning("requests_refused", device_id=used.device_id, requests=count, reason=answer.message)
             await refuse(context, answer.code, answer.message, retry_after_ms=answer.retry_after_ms)
         self._metrics.submit_seconds.observe(time.perf_counter() - started_s)
         return answer

@@ -54,7 +54,7 @@ async def test_a_device_that_sends_more_bytes_than_it_may_waits_and_others_do_no
         await device.submit([message(biopsies.normal[0])])
 
 
-async def test_a_device_that_sends_more_samples_than_it_may_waits_and_others_do_not(tmp_path, biopsies):
+async def test_a_device_that_sends_more_samples_than_it_may_waits_and_others_do_not(tmp_path, biopsies, caplog):
     limits = {"samples_per_second_per_device": 2.0, "burst_samples_per_device": 4}
     async with running(settings_for(tmp_path, limits=limits), biopsies.key) as bounded:
         await bounded.service.registry.publish(biopsies.bundle)
@@ -63,6 +63,7 @@ async def test_a_device_that_sends_more_samples_than_it_may_waits_and_others_do_
         code, text, pause_ms = await refusal_of(device, biopsies.normal[0])
         assert code is Code.RESOURCE_EXHAUSTED
         assert "over 2 samples a second" in text
+        assert "requests_refused" in caplog.text
         assert 1000 < pause_ms <= 4000
         await other.submit([message(biopsies.normal[1])])
         await asyncio.sleep(pause_ms / 1000)
