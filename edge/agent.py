@@ -36,6 +36,7 @@ from edge.uplink.events import EventReader
 from edge.uplink.group_settings import FollowedSettings
 from edge.uplink.identity import FOLDER as IDENTITY
 from edge.uplink.identity import is_enrolled
+from edge.uplink.live_views import LiveViews
 from edge.uplink.meter import LinkMeter
 from edge.uplink.renewal import CertificateRenewal
 from edge.uplink.trust import BundleKeys
@@ -103,6 +104,7 @@ class Agent:
         self._ends_with_sources = False  # a source that has ended is then no problem
         self.meter, self.budget = LinkMeter(), UploadBudget(settings.router)
         self._traces = self._make_traces()
+        self._live_views: LiveViews | None = None
         context = self._pipeline_context()
         self.pipelines = [Pipeline(source, context) for source in settings.sources]
         self._group.on_change = self._apply
@@ -160,6 +162,8 @@ class Agent:
             verdicts=VerdictStatus(awaited=self.verdicts.awaited()),
             sources={pipeline.settings.id: pipeline.status() for pipeline in self.pipelines},
             alarms=self.alarms.status(),
+            permits_live_views=self._live_views is not None and self.settings.permits_live_views,
+            last_viewer=self._live_views.last_viewer if self._live_views is not None else "",
             latency_ms={name: latency.summary() for name, latency in self._latencies.items()},
             clock_offset_s=self.updater.clock_offset_s if self.updater is not None else None,
             problems=tuple(self._problems()),
@@ -230,11 +234,15 @@ class Agent:
             [pipeline.repeats for pipeline in self.pipelines],
         )
         self.updater = updater
+        newest = {pipeline.settings.id: pipeline.newest.get for pipeline in self.pipelines}
+        self._live_views = live = LiveViews(
+            settings.live_view, newest, self.counters, permitted=settings.permits_live_views
+        )
         reader = EventReader(
-            settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge, self._learn
+            settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge, self._learn, live.ask
         )
         self._renewal = CertificateRenewal(settings.state_dir, settings.uplink)
-        uplink = Uplink(settings.state_dir, settings.uplink, [updater, reader, delivery, self._renewal])
+        uplink = Uplink(settings.state_dir, settings.uplink, [updater, reader, delivery, self._renewal, live])
         self.spool.listen(lambda: uplink.call_soon(delivery.wake))
         return uplink
 

@@ -19,6 +19,7 @@ from edge.routing.budget import UploadBudget
 from edge.routing.calibration_follower import CalibrationFollower
 from edge.routing.forwarding import Forwarded, Forwarder
 from edge.routing.miss_limit import MissLimit
+from edge.routing.newest_sample import KeptSample
 from edge.routing.repeats.filter import RepeatFilter
 from edge.routing.repeats.snapshot import FOLDER as REPEATS
 from edge.routing.router import RateMeter, Router
@@ -88,8 +89,9 @@ class Pipeline:
         self._raised: list[Alarm] = []
         path = settings.state_dir / REPEATS / f"{source.id}.npz"
         self.repeats = RepeatFilter(source.id, path, settings.router, around.buffer_seal)
+        self.newest = KeptSample(permitted=settings.permits_live_views)
         self._forwarder = Forwarder(
-            self._router, settings.router, around.budget, self._raised.append, around.traces, self.repeats
+            self._router, settings.router, around.budget, self._raised.append, around.traces, self.repeats, self.newest
         )
         self._miss_limit = MissLimit(self._router, around.budget, around.audits, source.id)
         self._calibration = CalibrationFollower(source.id, settings.state_dir, settings.drift, _limits(settings))

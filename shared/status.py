@@ -56,7 +56,8 @@ class AgentCounters(HeartbeatCounters):
     ones, while those of normal ones are among `samples_accepted`.
     `samples_reduced` were sent as JPEG, as a crop or as a preview. `samples_dropped` left the spool undelivered;
     `samples_refused` will never be accepted by the service.
-    `alarms_sent` and `alarms_dropped` count messages, which may each stand for many alarms.
+    `alarms_sent` and `alarms_dropped` count messages, which may each stand for many alarms. `live_views` are samples
+    that people asked for and saw.
     """
 
     samples_accepted: int = 0
@@ -75,6 +76,8 @@ class AgentCounters(HeartbeatCounters):
     bundle_rollbacks: int = 0
     bundles_refused: int = 0
     spools_set_aside: int = 0
+    live_views: int = 0
+    live_views_refused: int = 0
 
 
 class MissReport(StatusModel):
@@ -357,10 +360,10 @@ class LatencyStatus(StatusModel):
 class AgentStatus(StatusModel):
     """State of a whole agent, as in `STATUS_FILE` and at /status.
 
-    `sources` is keyed by source id, `alarms` by sink id, `latency_ms` by stage. `device_id` is empty before enrolment.
-    `mode` is that of the router, empty from an older agent. `group_settings` are those of the device's group, in force.
-    `clock_offset_s` is the device's clock minus the service's, None before the first heartbeat. `problems` are short
-    texts for an operator; an empty list means healthy.
+    `sources` is keyed by source id, `alarms` by sink id, `latency_ms` by stage. `device_id` is empty before enrolment,
+    `mode` from an older agent. `group_settings` are those of the device's group, in force. `clock_offset_s` is the
+    device's clock minus the service's, None before the first heartbeat. `last_viewer` saw a sample last, since the
+    start of the agent. `problems` are short texts for an operator; an empty list means healthy.
     """
 
     device_id: str
@@ -376,6 +379,8 @@ class AgentStatus(StatusModel):
     group_settings: GroupSettings = GroupSettings()
     sources: dict[str, SourceStatus] = {}
     alarms: dict[str, SinkStatus] = {}
+    permits_live_views: bool = False
+    last_viewer: str = ""
     latency_ms: dict[str, LatencyStatus] = {}
     clock_offset_s: float | None = None
     problems: tuple[str, ...] = ()

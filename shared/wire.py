@@ -18,7 +18,7 @@ from shared.modalities import sample_type
 from shared.modalities.base import MAX_PAYLOAD_BYTES
 from shared.modality import Modality
 from shared.samples import Decision, ImageCrop, Opinion, Region, Route, Sample, Screening, Values, Verdict
-from vedette.v1 import sample_pb2
+from vedette.v1 import fleet_pb2, sample_pb2
 
 MAX_MESSAGE_BYTES = 32 * 2**20
 MAX_SAMPLES_PER_REQUEST = 1024
@@ -132,29 +132,39 @@ def screened_message(sample: Sample, screening: Screening, payload: sample_pb2.P
         modality=_MODALITIES[sample.modality],
         captured_at=timestamp(sample.captured_at_s),
         source_id=sample.source_id,
-        origin=_short_text(sample.origin),
+        origin=short_text(sample.origin),
         payload=payload,
-        screening=sample_pb2.Screening(
-            score=screening.score,
-            p_value=screening.p_value,
-            extrapolated=screening.extrapolated,
-            route=_ROUTES[screening.route],
-            bundle_id=screening.bundle_id,
-            calibration_id=screening.calibration_id,
-            artefact=screening.artefact,
-        ),
+        screening=screening_to_message(screening),
     )
     if screening.anomaly_map is not None:
         message.screening.anomaly_map.CopyFrom(_map_to_message(screening.anomaly_map))
     return message
 
 
-def modality_of(message: sample_pb2.Sample) -> Modality | None:
+def screening_to_message(screening: Screening) -> sample_pb2.Screening:
+    """Return a screening as a message, without its map."""
+    return sample_pb2.Screening(
+        score=screening.score,
+        p_value=screening.p_value,
+        extrapolated=screening.extrapolated,
+        route=_ROUTES[screening.route],
+        bundle_id=screening.bundle_id,
+        calibration_id=screening.calibration_id,
+        artefact=screening.artefact,
+    )
+
+
+def modality_to_wire(modality: Modality) -> sample_pb2.Modality:
+    """Return the number of a modality in messages."""
+    return _MODALITIES[modality]
+
+
+def modality_of(message: sample_pb2.Sample | fleet_pb2.LiveSample) -> Modality | None:
     """Return the modality of a message; None for one that is unknown here."""
     return _MODALITY_OF.get(message.modality)
 
 
-def route_of(message: sample_pb2.Sample) -> Route | None:
+def route_of(message: sample_pb2.Sample | fleet_pb2.LiveSample) -> Route | None:
     """Return the route of a message; None for one that is unknown here."""
     return _ROUTE_OF.get(message.screening.route)
 
@@ -164,8 +174,8 @@ def undecoded_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screenin
 
     Raises SampleRejected for a message that breaks a rule; see `check_payload`.
     """
-    modality = _MODALITY_OF.get(message.modality)
-    route = _ROUTE_OF.get(message.screening.route)
+    modality, sent = _MODALITY_OF.get(message.modality), message.screening
+    route = _ROUTE_OF.get(sent.route)
     if modality is None or route is None:
         raise SampleRejected(f"modality {message.modality} or route {message.screening.route} is unknown here")
     texts = (message.source_id, message.origin, message.screening.bundle_id, message.screening.artefact)
@@ -180,24 +190,29 @@ def undecoded_from_message(message: sample_pb2.Sample) -> tuple[Sample, Screenin
         sample_id=parse_sample_id(message.sample_id),
         source_id=message.source_id,
         modality=modality,
-        captured_at_s=_seconds(message.captured_at),
+        captured_at_s=seconds_of(message.captured_at),
         origin=message.origin,
         values=np.empty(0, np.float32),
         crop=decode_crop(message.payload),
     )
-    screening = Screening(
-        score=message.screening.score,
-        p_value=message.screening.p_value,
-        extrapolated=message.screening.extrapolated,
+    anomaly_map = _map_from_message(sent.anomaly_map) if sent.HasField("anomaly_map") else None
+    return sample, screening_from_message(sent, route, anomaly_map)
+
+
+def screening_from_message(
+    message: sample_pb2.Screening, route: Route, anomaly_map: NDArray[np.uint8] | None = None
+) -> Screening:
+    """Return a received screening with its decoded map; the caller has checked its texts."""
+    return Screening(
+        score=message.score,
+        p_value=message.p_value,
+        extrapolated=message.extrapolated,
         route=route,
-        bundle_id=message.screening.bundle_id,
-        calibration_id=message.screening.calibration_id,
-        artefact=message.screening.artefact,
-        anomaly_map=_map_from_message(message.screening.anomaly_map)
-        if message.screening.HasField("anomaly_map")
-        else None,
+        bundle_id=message.bundle_id,
+        calibration_id=message.calibration_id,
+        artefact=message.artefact,
+        anomaly_map=anomaly_map,
     )
-    return sample, screening
 
 
 def verdict_to_message(verdict: Verdict) -> sample_pb2.Verdict:
@@ -238,7 +253,7 @@ def verdict_from_message(message: sample_pb2.Verdict) -> Verdict:
             for opinion in message.opinions
         ),
         bundle_id=message.bundle_id,
-        judged_at_s=_seconds(message.judged_at),
+        judged_at_s=seconds_of(message.judged_at),
         anomaly_map=_map_from_message(message.anomaly_map) if message.HasField("anomaly_map") else None,
         contributions=tuple((item.name, item.share) for item in message.contributions),
         reason=message.reason,
@@ -252,7 +267,7 @@ def parse_sample_id(data: bytes) -> uuid.UUID:
     return uuid.UUID(bytes=data)
 
 
-def _short_text(text: str) -> str:
+def short_text(text: str) -> str:
     """Return a text of bounded length as Unicode; the end is kept, which identifies a path best."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_TEXT_CHARACTERS else "…" + text[1 - MAX_TEXT_CHARACTERS :]
@@ -292,7 +307,8 @@ def whole_seconds(seconds: float) -> tuple[int, int]:
     return microseconds // 10**6, microseconds % 10**6 * 1000
 
 
-def _seconds(timestamp: Timestamp) -> float:
+def seconds_of(timestamp: Timestamp) -> float:
+    """Return a time in a message in seconds; raises SampleRejected for one outside EARLIEST_S to LATEST_S."""
     seconds = timestamp.seconds + timestamp.nanos / 1e9
     if not (0 <= timestamp.nanos < 10**9 and LATEST_S >= seconds >= EARLIEST_S):
         raise SampleRejected(

@@ -65,6 +65,8 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
     yield f"verdicts {counts.verdicts} received, {status.verdicts.awaited} awaited"
     for name, sink in status.alarms.items():
         yield f"alarms   to {name}: {sink.waiting} waiting{f' - {sink.error}' if sink.error else ''}"
+    if status.link.address:
+        yield f"live     {live_view_text(status)}"
     for name, latency in status.latency_ms.items():
         if latency.p50 is not None:
             yield f"latency  {name}: p50 {latency.p50} ms, p99 {latency.p99} ms"
@@ -96,6 +98,14 @@ def repeat_text(repeats: RepeatStatus) -> str:
         return "all travel, too few accepted samples are known to compare with"
     known = f"{repeats.condemned} anomalous, {repeats.cleared} normal, {repeats.waiting} without a verdict"
     return f"{repeats.held} near copies stayed since the start; samples remembered: {known}"
+
+
+def live_view_text(status: AgentStatus) -> str:
+    """Return how many samples were shown to people, the last viewer, and whether live views are permitted."""
+    counts = status.counters
+    last = f", the last to {status.last_viewer}" if status.last_viewer else ""
+    permitted = "" if status.permits_live_views else "; live views are not permitted here"
+    return f"{counts.live_views} samples shown to people{last}, {counts.live_views_refused} refused{permitted}"
 
 
 def held_reason(status: AgentStatus) -> str:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from edge.alarms import Alarm
 from edge.routing.budget import UploadBudget
+from edge.routing.newest_sample import KeptSample
 from edge.routing.packing import Packed, envelope_bytes, pack
 from edge.routing.planner import UploadPlan, UploadPlanner
 from edge.routing.repeats.filter import RepeatFilter
@@ -49,7 +50,7 @@ class Forwarded:
 
 
 class Forwarder:
-    """Routes the batches of one source. `on_alarm` is called for each alarm."""
+    """Routes the batches of one source. `on_alarm` is called for each alarm; `newest` keeps the last sample."""
 
     def __init__(
         self,
@@ -59,8 +60,9 @@ class Forwarder:
         on_alarm: Callable[[Alarm], None],
         traces: SampleTraces | None = None,
         repeats: RepeatFilter | None = None,
+        newest: KeptSample | None = None,
     ) -> None:
-        self._repeats = repeats
+        self._repeats, self._newest = repeats, newest
         self._router, self._planner, self._on_alarm = router, UploadPlanner(settings, budget), on_alarm
         self._traces = traces
 
@@ -87,6 +89,8 @@ class Forwarder:
             )
             envelopes = self._planner.envelope_bytes * len(screened.kept)
             counts["bytes_screened"] = envelopes + int(plan.source_bytes.sum())
+        if self._newest is not None:
+            self._newest.keep(batch, screened, routing.codes, screener)
         limited = self._router.settings.max_miss_rate > 0
         tracked = tracked_samples(screened.p_values, routing, packed, counts_all=limited)
         return Forwarded(routing.codes, packed.samples, packed.sample_ids, accepted, normal, counts, tracked)

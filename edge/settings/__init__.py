@@ -3,6 +3,7 @@
 from edge.settings.agent import (
     AgentSettings,
     DriftSettings,
+    LiveViewSettings,
     LogSettings,
     MetricsSettings,
     NormalBufferSettings,
@@ -15,6 +16,7 @@ from edge.settings.agent import (
 __all__ = [
     "AgentSettings",
     "DriftSettings",
+    "LiveViewSettings",
     "LogSettings",
     "MetricsSettings",
     "NormalBufferSettings",

@@ -200,6 +200,20 @@ class NormalBufferSettings(Settings):
     snapshot_every_s: float = Field(default=10.0, gt=0, title="Interval", description="seconds between two snapshots")
 
 
+class LiveViewSettings(Settings):
+    """Live views: the newest sample of a source for a person who asks for it in the console."""
+
+    allowed: bool = Field(
+        default=True,
+        title="Allowed",
+        description="true: operators and administrators may see the newest sample of a source; each view is logged; "
+        "never in mode edge_only",
+    )
+    max_per_minute: float = Field(
+        default=60.0, gt=0, le=600, title="Rate", description="live views a minute over all sources"
+    )
+
+
 class DeviceTracingSettings(TracingSettings):
     """Traces of single samples from the device to the verdict."""
 
@@ -230,6 +244,7 @@ class AgentSettings(Settings):
     metrics: MetricsSettings = MetricsSettings()
     screening_log: ScreeningLogSettings = ScreeningLogSettings()
     normal_buffer: NormalBufferSettings = NormalBufferSettings()
+    live_view: LiveViewSettings = LiveViewSettings()
     tracing: DeviceTracingSettings = DeviceTracingSettings()
     log: LogSettings = LogSettings()
     bundle_key: Path | None = Field(
@@ -245,6 +260,11 @@ class AgentSettings(Settings):
     drain_timeout_s: float = Field(
         default=60.0, ge=0, title="Drain", description="seconds --until-done waits for the spool and its verdicts"
     )
+
+    @property
+    def permits_live_views(self) -> bool:
+        """Whether a person may see the newest sample of a source; in mode edge_only no sample leaves the device."""
+        return self.live_view.allowed and self.router.mode != "edge_only"
 
     @model_validator(mode="after")
     def _ids_differ(self) -> Self:

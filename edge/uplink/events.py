@@ -1,4 +1,4 @@
-"""Event stream of the service, with verdicts and bundle changes, resumed from a durable cursor."""
+"""Event stream of the service: verdicts and bundle changes, resumed from a durable cursor, and live views."""
 
 import asyncio
 import sqlite3
@@ -39,8 +39,10 @@ class EventReader:
         latency: LatencyHistogram,
         on_bundle_changed: Callable[[], None],
         on_verdicts: Callable[[Sequence[Verdict]], None] = lambda _: None,
+        on_live_view: Callable[[detection_pb2.LiveViewRequested], None] = lambda _: None,
     ) -> None:
         """`on_verdicts` is called on another thread, with new verdicts once they are stored."""
+        self._on_live_view = on_live_view
         self._verdicts, self._counters, self._latency = verdicts, counters, latency
         self._on_bundle_changed, self._on_verdicts = on_bundle_changed, on_verdicts
         self._backoff = Backoff(settings.backoff_initial_s, settings.backoff_max_s, jitter=HALF_JITTER)
@@ -76,8 +78,11 @@ class EventReader:
                     if event is None:
                         break
                     link.succeeded()
-                    events.append(event)
                     reading = asyncio.ensure_future(stream.read())
+                    if event.WhichOneof("event") == "live_view_requested":
+                        self._on_live_view(event.live_view_requested)  # at once; it is not stored
+                        continue
+                    events.append(event)
                     if len(events) < _MAX_EVENTS_PER_COMMIT:
                         continue
                 await self._handle(events)

@@ -1,4 +1,4 @@
-"""Transport to the service: five calls behind one interface, over gRPC except in tests.
+"""Transport to the service: six calls behind one interface, over gRPC except in tests.
 
 Every call of any transport raises grpc.aio.AioRpcError when it fails, with a status code.
 """
@@ -44,6 +44,10 @@ class Transport(Protocol):
 
     async def renew(self, request_pem: bytes, timeout_s: float) -> bytes:
         """Return the certificate for the key in a signing request, as PEM."""
+        ...
+
+    async def answer_live_view(self, request: fleet_pb2.AnswerLiveViewRequest, timeout_s: float) -> None:
+        """Send a sample for the person who asked for it, or a refusal."""
         ...
 
     def watch(self, cursor: int) -> Stream[detection_pb2.Event]:
@@ -97,9 +101,13 @@ class GrpcTransport:
         response: fleet_pb2.RenewResponse = await self._fleet.Renew(request, timeout=timeout_s)
         return response.certificate_pem
 
+    async def answer_live_view(self, request: fleet_pb2.AnswerLiveViewRequest, timeout_s: float) -> None:
+        """See `Transport`."""
+        await self._fleet.AnswerLiveView(request, timeout=timeout_s)
+
     def watch(self, cursor: int) -> Stream[detection_pb2.Event]:
         """See `Transport`."""
-        call = self._detection.Watch(detection_pb2.WatchRequest(cursor=cursor))
+        call = self._detection.Watch(detection_pb2.WatchRequest(cursor=cursor, answers_live_views=True))
         return _GrpcStream(call, detection_pb2.Event)
 
     def fetch(self, bundle_id: str, offset: int) -> Stream[fleet_pb2.Chunk]:

@@ -138,6 +138,24 @@ class SampleType(Protocol):
         """
         ...
 
+    def live_payload(self, values: Values) -> tuple[sample_pb2.Payload, int]:
+        """Return a whole sample in a small form for people, and n if it has every n-th time point, else 1.
+
+        Raises SampleRejected if there is no small form.
+        """
+        ...
+
+    def check_live(self, payload: sample_pb2.Payload) -> None:
+        """Raise SampleRejected for a payload that is none of `live_payload`, without decoding pixels."""
+        ...
+
+    def live_values(self, payload: sample_pb2.Payload) -> Values:
+        """Return the readings, or the pixels (height, width, 3), of a payload that `check_live` accepts.
+
+        Raises SampleRejected if it is damaged.
+        """
+        ...
+
 
 def checked_shape(payload: sample_pb2.Payload, kind: SampleType) -> tuple[int, ...]:
     """Return the shape of a payload; raises SampleRejected if it is not one of a sample of this kind."""

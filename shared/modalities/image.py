@@ -19,6 +19,7 @@ from shared.modalities.base import (
     refuse_encoding,
     with_crc,
 )
+from shared.modalities.live import check_picture, picture_payload
 from shared.modalities.pixels import (
     IMAGE_MAGIC,
     check_image_file,
@@ -131,6 +132,18 @@ class ImageType:
     def decode(self, payload: sample_pb2.Payload) -> Values:
         """Return the pixels (height, width, 1 or 3) uint8."""
         return decode_image_file(payload.data, self._checked(payload))
+
+    def live_payload(self, values: Values) -> tuple[sample_pb2.Payload, int]:
+        """Return a preview of the image."""
+        return picture_payload(np.asarray(values, dtype=np.uint8)), 1
+
+    def check_live(self, payload: sample_pb2.Payload) -> None:
+        """Raise SampleRejected unless the payload is a complete JPEG preview of bounded size."""
+        check_picture(payload)
+
+    def live_values(self, payload: sample_pb2.Payload) -> Values:
+        """Return the pixels of the preview."""
+        return decode_image_file(payload.data, check_picture(payload))
 
     def _checked(self, payload: sample_pb2.Payload) -> tuple[int, ...]:
         shape = checked_shape(payload, self)

@@ -19,6 +19,7 @@ from shared.modalities.base import (
     refuse_encoding,
 )
 from shared.modalities.floats import ENCODINGS, check_floats, check_frame, decode_floats, encode_floats
+from shared.modalities.live import check_live_size, readings_payload
 from shared.modality import Modality
 from shared.preprocessing import ModePreprocessor, Preprocessor, inner_spec, without_mode
 from shared.samples import Values
@@ -120,6 +121,20 @@ class ReadingsType(ABC):
     def decode(self, payload: sample_pb2.Payload) -> Values:
         """Return the readings. NaN is kept: it may stand for a missing value, which the preprocessing judges."""
         return decode_floats(payload, self._checked(payload))
+
+    def live_payload(self, values: Values) -> tuple[sample_pb2.Payload, int]:
+        """Return the readings, of long windows every n-th time point and n."""
+        return readings_payload(values)
+
+    def check_live(self, payload: sample_pb2.Payload) -> None:
+        """Raise SampleRejected for too many readings, and as `check` does."""
+        check_live_size(payload)
+        self.check(payload)
+
+    def live_values(self, payload: sample_pb2.Payload) -> Values:
+        """Return the readings."""
+        self.check_live(payload)
+        return self.decode(payload)
 
     def _checked(self, payload: sample_pb2.Payload) -> tuple[int, ...]:
         shape = checked_shape(payload, self)

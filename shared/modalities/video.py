@@ -23,7 +23,8 @@ from shared.modalities.base import (
 from shared.modalities.frame_list import FILE_ENCODINGS, check_frames, decode_frames, pack_frames
 from shared.modalities.h264 import START_CODE, can_encode, check_h264, decode_h264, encode_h264
 from shared.modalities.image import PREVIEW_QUALITY, preview
-from shared.modalities.pixels import check_pixels_shape
+from shared.modalities.live import check_picture, picture_payload
+from shared.modalities.pixels import check_pixels_shape, decode_image_file
 from shared.modality import Modality
 from shared.preprocessing import Preprocessor, VideoPreprocessor
 from shared.samples import ImageCrop, Values
@@ -130,6 +131,18 @@ class VideoType:
                 self._has_logged_encoder = True
                 log.warning("h264_failed", reason=repr(error), shape=clip.shape)
             return None
+
+    def live_payload(self, values: Values) -> tuple[sample_pb2.Payload, int]:
+        """Return a preview of the last frame."""
+        return picture_payload(np.asarray(values[-1], dtype=np.uint8)), 1
+
+    def check_live(self, payload: sample_pb2.Payload) -> None:
+        """Raise SampleRejected unless the payload is a complete JPEG preview of bounded size."""
+        check_picture(payload)
+
+    def live_values(self, payload: sample_pb2.Payload) -> Values:
+        """Return the pixels of the preview."""
+        return decode_image_file(payload.data, check_picture(payload))
 
     def _checked(self, payload: sample_pb2.Payload) -> tuple[int, ...]:
         shape = checked_shape(payload, self)

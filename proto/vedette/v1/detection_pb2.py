@@ -25,15 +25,15 @@ _sym_db = _symbol_database.Default()
 from vedette.v1 import sample_pb2 as vedette_dot_v1_dot_sample__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avedette/v1/detection.proto\x12\nvedette.v1\x1a\x17vedette/v1/sample.proto\"4\n\rSubmitRequest\x12#\n\x07samples\x18\x01 \x03(\x0b\x32\x12.vedette.v1.Sample\"[\n\x0cSampleResult\x12\x11\n\tsample_id\x18\x01 \x01(\x0c\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.vedette.v1.SubmitStatus\x12\x0e\n\x06reason\x18\x03 \x01(\t\";\n\x0eSubmitResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.vedette.v1.SampleResult\"\x1e\n\x0cWatchRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x04\"}\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x04\x12&\n\x07verdict\x18\x02 \x01(\x0b\x32\x13.vedette.v1.VerdictH\x00\x12\x33\n\x0e\x62undle_changed\x18\x03 \x01(\x0b\x32\x19.vedette.v1.BundleChangedH\x00\x42\x07\n\x05\x65vent\"7\n\rBundleChanged\x12\x13\n\x0b\x62undle_name\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t*\x82\x01\n\x0cSubmitStatus\x12\x1d\n\x19SUBMIT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SUBMIT_STATUS_ACCEPTED\x10\x01\x12\x1b\n\x17SUBMIT_STATUS_DUPLICATE\x10\x02\x12\x1a\n\x16SUBMIT_STATUS_REJECTED\x10\x03\x32\x84\x01\n\tDetection\x12?\n\x06Submit\x12\x19.vedette.v1.SubmitRequest\x1a\x1a.vedette.v1.SubmitResponse\x12\x36\n\x05Watch\x12\x18.vedette.v1.WatchRequest\x1a\x11.vedette.v1.Event0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1avedette/v1/detection.proto\x12\nvedette.v1\x1a\x17vedette/v1/sample.proto\"4\n\rSubmitRequest\x12#\n\x07samples\x18\x01 \x03(\x0b\x32\x12.vedette.v1.Sample\"[\n\x0cSampleResult\x12\x11\n\tsample_id\x18\x01 \x01(\x0c\x12(\n\x06status\x18\x02 \x01(\x0e\x32\x18.vedette.v1.SubmitStatus\x12\x0e\n\x06reason\x18\x03 \x01(\t\";\n\x0eSubmitResponse\x12)\n\x07results\x18\x01 \x03(\x0b\x32\x18.vedette.v1.SampleResult\":\n\x0cWatchRequest\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x04\x12\x1a\n\x12\x61nswers_live_views\x18\x02 \x01(\x08\"\xbb\x01\n\x05\x45vent\x12\x0e\n\x06\x63ursor\x18\x01 \x01(\x04\x12&\n\x07verdict\x18\x02 \x01(\x0b\x32\x13.vedette.v1.VerdictH\x00\x12\x33\n\x0e\x62undle_changed\x18\x03 \x01(\x0b\x32\x19.vedette.v1.BundleChangedH\x00\x12<\n\x13live_view_requested\x18\x04 \x01(\x0b\x32\x1d.vedette.v1.LiveViewRequestedH\x00\x42\x07\n\x05\x65vent\"7\n\rBundleChanged\x12\x13\n\x0b\x62undle_name\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t\"L\n\x11LiveViewRequested\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12\x11\n\tsource_id\x18\x02 \x01(\t\x12\x10\n\x08\x61sked_by\x18\x03 \x01(\t*\x82\x01\n\x0cSubmitStatus\x12\x1d\n\x19SUBMIT_STATUS_UNSPECIFIED\x10\x00\x12\x1a\n\x16SUBMIT_STATUS_ACCEPTED\x10\x01\x12\x1b\n\x17SUBMIT_STATUS_DUPLICATE\x10\x02\x12\x1a\n\x16SUBMIT_STATUS_REJECTED\x10\x03\x32\x84\x01\n\tDetection\x12?\n\x06Submit\x12\x19.vedette.v1.SubmitRequest\x1a\x1a.vedette.v1.SubmitResponse\x12\x36\n\x05Watch\x12\x18.vedette.v1.WatchRequest\x1a\x11.vedette.v1.Event0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vedette.v1.detection_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBMITSTATUS']._serialized_start=492
-  _globals['_SUBMITSTATUS']._serialized_end=622
+  _globals['_SUBMITSTATUS']._serialized_start=661
+  _globals['_SUBMITSTATUS']._serialized_end=791
   _globals['_SUBMITREQUEST']._serialized_start=67
   _globals['_SUBMITREQUEST']._serialized_end=119
   _globals['_SAMPLERESULT']._serialized_start=121
@@ -41,11 +41,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUBMITRESPONSE']._serialized_start=214
   _globals['_SUBMITRESPONSE']._serialized_end=273
   _globals['_WATCHREQUEST']._serialized_start=275
-  _globals['_WATCHREQUEST']._serialized_end=305
-  _globals['_EVENT']._serialized_start=307
-  _globals['_EVENT']._serialized_end=432
-  _globals['_BUNDLECHANGED']._serialized_start=434
-  _globals['_BUNDLECHANGED']._serialized_end=489
-  _globals['_DETECTION']._serialized_start=625
-  _globals['_DETECTION']._serialized_end=757
+  _globals['_WATCHREQUEST']._serialized_end=333
+  _globals['_EVENT']._serialized_start=336
+  _globals['_EVENT']._serialized_end=523
+  _globals['_BUNDLECHANGED']._serialized_start=525
+  _globals['_BUNDLECHANGED']._serialized_end=580
+  _globals['_LIVEVIEWREQUESTED']._serialized_start=582
+  _globals['_LIVEVIEWREQUESTED']._serialized_end=658
+  _globals['_DETECTION']._serialized_start=794
+  _globals['_DETECTION']._serialized_end=926
 # @@protoc_insertion_point(module_scope)

@@ -42,20 +42,24 @@ class SubmitResponse(_message.Message):
     def __init__(self, results: _Optional[_Iterable[_Union[SampleResult, _Mapping]]] = ...) -> None: ...
 
 class WatchRequest(_message.Message):
-    __slots__ = ("cursor",)
+    __slots__ = ("cursor", "answers_live_views")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
+    ANSWERS_LIVE_VIEWS_FIELD_NUMBER: _ClassVar[int]
     cursor: int
-    def __init__(self, cursor: _Optional[int] = ...) -> None: ...
+    answers_live_views: bool
+    def __init__(self, cursor: _Optional[int] = ..., answers_live_views: _Optional[bool] = ...) -> None: ...
 
 class Event(_message.Message):
-    __slots__ = ("cursor", "verdict", "bundle_changed")
+    __slots__ = ("cursor", "verdict", "bundle_changed", "live_view_requested")
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_CHANGED_FIELD_NUMBER: _ClassVar[int]
+    LIVE_VIEW_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     cursor: int
     verdict: _sample_pb2.Verdict
     bundle_changed: BundleChanged
-    def __init__(self, cursor: _Optional[int] = ..., verdict: _Optional[_Union[_sample_pb2.Verdict, _Mapping]] = ..., bundle_changed: _Optional[_Union[BundleChanged, _Mapping]] = ...) -> None: ...
+    live_view_requested: LiveViewRequested
+    def __init__(self, cursor: _Optional[int] = ..., verdict: _Optional[_Union[_sample_pb2.Verdict, _Mapping]] = ..., bundle_changed: _Optional[_Union[BundleChanged, _Mapping]] = ..., live_view_requested: _Optional[_Union[LiveViewRequested, _Mapping]] = ...) -> None: ...
 
 class BundleChanged(_message.Message):
     __slots__ = ("bundle_name", "bundle_id")
@@ -64,3 +68,13 @@ class BundleChanged(_message.Message):
     bundle_name: str
     bundle_id: str
     def __init__(self, bundle_name: _Optional[str] = ..., bundle_id: _Optional[str] = ...) -> None: ...
+
+class LiveViewRequested(_message.Message):
+    __slots__ = ("request_id", "source_id", "asked_by")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_ID_FIELD_NUMBER: _ClassVar[int]
+    ASKED_BY_FIELD_NUMBER: _ClassVar[int]
+    request_id: bytes
+    source_id: str
+    asked_by: str
+    def __init__(self, request_id: _Optional[bytes] = ..., source_id: _Optional[str] = ..., asked_by: _Optional[str] = ...) -> None: ...

@@ -23,45 +23,54 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from vedette.v1 import sample_pb2 as vedette_dot_v1_dot_sample__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vedette/v1/fleet.proto\x12\nvedette.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"C\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x02 \x01(\x0c\"\x95\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x03 \x01(\x0c\x12\x16\n\x0e\x62undle_key_pem\x18\x04 \x01(\x0c\x12#\n\x07key_set\x18\x05 \x01(\x0b\x32\x12.vedette.v1.KeySet\"3\n\x0cRenewRequest\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x01 \x01(\x0c\"(\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\")\n\x06KeySet\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xd4\x01\n\x08\x43ounters\x12\x18\n\x10samples_screened\x18\x01 \x01(\x04\x12\x19\n\x11samples_forwarded\x18\x02 \x01(\x04\x12\x17\n\x0fsamples_audited\x18\x03 \x01(\x04\x12\x17\n\x0fsamples_alarmed\x18\x04 \x01(\x04\x12\x18\n\x10samples_rejected\x18\x05 \x01(\x04\x12\x17\n\x0fsamples_dropped\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_screened\x18\x07 \x01(\x04\x12\x16\n\x0e\x62ytes_uploaded\x18\x08 \x01(\x04\"\x93\x01\n\rRunningBundle\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_name\x18\x02 \x01(\t\x12\x11\n\tbundle_id\x18\x03 \x01(\t\x12\x10\n\x08\x61rtefact\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12&\n\x06missed\x18\x06 \x01(\x0b\x32\x16.vedette.v1.MissReport\"\x83\x01\n\nMissReport\x12\x0e\n\x06\x61udits\x18\x01 \x01(\x04\x12\x11\n\tanomalous\x18\x02 \x01(\x04\x12\x0f\n\x07unknown\x18\x03 \x01(\x04\x12\x13\n\x0b\x61udit_share\x18\x04 \x01(\x01\x12\x17\n\x0f\x66orward_p_value\x18\x05 \x01(\x01\x12\x13\n\x0blimit_words\x18\x06 \x01(\t\"\x8b\x02\n\rGroupSettings\x12!\n\x14\x66\x61lse_alarms_per_day\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x61udit_share\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11max_samples_per_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0fmax_bytes_per_s\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rmax_miss_rate\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\x17\n\x15_false_alarms_per_dayB\x0e\n\x0c_audit_shareB\x14\n\x12_max_samples_per_sB\x12\n\x10_max_bytes_per_sB\x10\n\x0e_max_miss_rate\"\xa1\x03\n\x10HeartbeatRequest\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12&\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x14.vedette.v1.Counters\x12*\n\x07running\x18\x03 \x03(\x0b\x32\x19.vedette.v1.RunningBundle\x12\x15\n\rspool_samples\x18\x04 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x05 \x01(\x04\x12\x10\n\x08warnings\x18\x06 \x03(\t\x12\x12\n\nsent_at_ms\x18\x07 \x01(\x03\x12\x12\n\nquery_only\x18\x08 \x01(\x08\x12\x16\n\x0ekey_set_sha256\x18\t \x01(\x0c\x12+\n\x08settings\x18\n \x01(\x0b\x32\x19.vedette.v1.GroupSettings\x12\x18\n\x10settings_refusal\x18\x0b \x01(\t\x12\x1c\n\x0f\x64isk_free_bytes\x18\x0c \x01(\x04H\x00\x88\x01\x01\x12+\n\x0bnear_copies\x18\r \x03(\x0b\x32\x16.vedette.v1.NearCopiesB\x12\n\x10_disk_free_bytes\"\\\n\nNearCopies\x12\x11\n\tsample_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63opies\x18\x02 \x01(\x04\x12+\n\x07last_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\rDesiredBundle\x12\x13\n\x0b\x62undle_name\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\x15\n\rarchive_bytes\x18\x03 \x01(\x04\x12\x16\n\x0e\x61rchive_sha256\x18\x04 \x01(\x0c\"\xc5\x01\n\x11HeartbeatResponse\x12*\n\x07\x64\x65sired\x18\x01 \x03(\x0b\x32\x19.vedette.v1.DesiredBundle\x12\x18\n\x10next_heartbeat_s\x18\x02 \x01(\r\x12\x17\n\x0fservice_time_ms\x18\x03 \x01(\x03\x12$\n\x08key_sets\x18\x04 \x03(\x0b\x32\x12.vedette.v1.KeySet\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x19.vedette.v1.GroupSettings\"7\n\x12\x46\x65tchBundleRequest\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x32\x94\x02\n\x05\x46leet\x12?\n\x06\x45nroll\x12\x19.vedette.v1.EnrollRequest\x1a\x1a.vedette.v1.EnrollResponse\x12H\n\tHeartbeat\x12\x1c.vedette.v1.HeartbeatRequest\x1a\x1d.vedette.v1.HeartbeatResponse\x12<\n\x05Renew\x12\x18.vedette.v1.RenewRequest\x1a\x19.vedette.v1.RenewResponse\x12\x42\n\x0b\x46\x65tchBundle\x12\x1e.vedette.v1.FetchBundleRequest\x1a\x11.vedette.v1.Chunk0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16vedette/v1/fleet.proto\x12\nvedette.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17vedette/v1/sample.proto\"C\n\rEnrollRequest\x12\r\n\x05token\x18\x01 \x01(\t\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x02 \x01(\x0c\"\x95\x01\n\x0e\x45nrollResponse\x12\x11\n\tdevice_id\x18\x01 \x01(\t\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x02 \x01(\x0c\x12\x1a\n\x12\x63\x61_certificate_pem\x18\x03 \x01(\x0c\x12\x16\n\x0e\x62undle_key_pem\x18\x04 \x01(\x0c\x12#\n\x07key_set\x18\x05 \x01(\x0b\x32\x12.vedette.v1.KeySet\"3\n\x0cRenewRequest\x12#\n\x1b\x63\x65rtificate_signing_request\x18\x01 \x01(\x0c\"(\n\rRenewResponse\x12\x17\n\x0f\x63\x65rtificate_pem\x18\x01 \x01(\x0c\")\n\x06KeySet\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xd4\x01\n\x08\x43ounters\x12\x18\n\x10samples_screened\x18\x01 \x01(\x04\x12\x19\n\x11samples_forwarded\x18\x02 \x01(\x04\x12\x17\n\x0fsamples_audited\x18\x03 \x01(\x04\x12\x17\n\x0fsamples_alarmed\x18\x04 \x01(\x04\x12\x18\n\x10samples_rejected\x18\x05 \x01(\x04\x12\x17\n\x0fsamples_dropped\x18\x06 \x01(\x04\x12\x16\n\x0e\x62ytes_screened\x18\x07 \x01(\x04\x12\x16\n\x0e\x62ytes_uploaded\x18\x08 \x01(\x04\"\x93\x01\n\rRunningBundle\x12\x11\n\tsource_id\x18\x01 \x01(\t\x12\x13\n\x0b\x62undle_name\x18\x02 \x01(\t\x12\x11\n\tbundle_id\x18\x03 \x01(\t\x12\x10\n\x08\x61rtefact\x18\x04 \x01(\t\x12\r\n\x05state\x18\x05 \x01(\t\x12&\n\x06missed\x18\x06 \x01(\x0b\x32\x16.vedette.v1.MissReport\"\x83\x01\n\nMissReport\x12\x0e\n\x06\x61udits\x18\x01 \x01(\x04\x12\x11\n\tanomalous\x18\x02 \x01(\x04\x12\x0f\n\x07unknown\x18\x03 \x01(\x04\x12\x13\n\x0b\x61udit_share\x18\x04 \x01(\x01\x12\x17\n\x0f\x66orward_p_value\x18\x05 \x01(\x01\x12\x13\n\x0blimit_words\x18\x06 \x01(\t\"\x8b\x02\n\rGroupSettings\x12!\n\x14\x66\x61lse_alarms_per_day\x18\x01 \x01(\x01H\x00\x88\x01\x01\x12\x18\n\x0b\x61udit_share\x18\x02 \x01(\x01H\x01\x88\x01\x01\x12\x1e\n\x11max_samples_per_s\x18\x03 \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0fmax_bytes_per_s\x18\x04 \x01(\x01H\x03\x88\x01\x01\x12\x1a\n\rmax_miss_rate\x18\x05 \x01(\x01H\x04\x88\x01\x01\x42\x17\n\x15_false_alarms_per_dayB\x0e\n\x0c_audit_shareB\x14\n\x12_max_samples_per_sB\x12\n\x10_max_bytes_per_sB\x10\n\x0e_max_miss_rate\"\xa1\x03\n\x10HeartbeatRequest\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12&\n\x08\x63ounters\x18\x02 \x01(\x0b\x32\x14.vedette.v1.Counters\x12*\n\x07running\x18\x03 \x03(\x0b\x32\x19.vedette.v1.RunningBundle\x12\x15\n\rspool_samples\x18\x04 \x01(\x04\x12\x13\n\x0bspool_bytes\x18\x05 \x01(\x04\x12\x10\n\x08warnings\x18\x06 \x03(\t\x12\x12\n\nsent_at_ms\x18\x07 \x01(\x03\x12\x12\n\nquery_only\x18\x08 \x01(\x08\x12\x16\n\x0ekey_set_sha256\x18\t \x01(\x0c\x12+\n\x08settings\x18\n \x01(\x0b\x32\x19.vedette.v1.GroupSettings\x12\x18\n\x10settings_refusal\x18\x0b \x01(\t\x12\x1c\n\x0f\x64isk_free_bytes\x18\x0c \x01(\x04H\x00\x88\x01\x01\x12+\n\x0bnear_copies\x18\r \x03(\x0b\x32\x16.vedette.v1.NearCopiesB\x12\n\x10_disk_free_bytes\"\\\n\nNearCopies\x12\x11\n\tsample_id\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63opies\x18\x02 \x01(\x04\x12+\n\x07last_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"f\n\rDesiredBundle\x12\x13\n\x0b\x62undle_name\x18\x01 \x01(\t\x12\x11\n\tbundle_id\x18\x02 \x01(\t\x12\x15\n\rarchive_bytes\x18\x03 \x01(\x04\x12\x16\n\x0e\x61rchive_sha256\x18\x04 \x01(\x0c\"\xc5\x01\n\x11HeartbeatResponse\x12*\n\x07\x64\x65sired\x18\x01 \x03(\x0b\x32\x19.vedette.v1.DesiredBundle\x12\x18\n\x10next_heartbeat_s\x18\x02 \x01(\r\x12\x17\n\x0fservice_time_ms\x18\x03 \x01(\x03\x12$\n\x08key_sets\x18\x04 \x03(\x0b\x32\x12.vedette.v1.KeySet\x12+\n\x08settings\x18\x05 \x01(\x0b\x32\x19.vedette.v1.GroupSettings\"7\n\x12\x46\x65tchBundleRequest\x12\x11\n\tbundle_id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"%\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\"\x8f\x01\n\x15\x41nswerLiveViewRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\x0c\x12(\n\x06sample\x18\x02 \x01(\x0b\x32\x16.vedette.v1.LiveSampleH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0e\x32\x1b.vedette.v1.LiveViewRefusalH\x00\x42\x08\n\x06\x61nswer\"\x18\n\x16\x41nswerLiveViewResponse\"\xd4\x01\n\nLiveSample\x12&\n\x08modality\x18\x01 \x01(\x0e\x32\x14.vedette.v1.Modality\x12/\n\x0b\x63\x61ptured_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06origin\x18\x03 \x01(\t\x12$\n\x07payload\x18\x04 \x01(\x0b\x32\x13.vedette.v1.Payload\x12\r\n\x05\x65very\x18\x05 \x01(\r\x12(\n\tscreening\x18\x06 \x01(\x0b\x32\x15.vedette.v1.Screening*\xe5\x01\n\x0fLiveViewRefusal\x12!\n\x1dLIVE_VIEW_REFUSAL_UNSPECIFIED\x10\x00\x12#\n\x1fLIVE_VIEW_REFUSAL_NOT_PERMITTED\x10\x01\x12\x1f\n\x1bLIVE_VIEW_REFUSAL_NO_SAMPLE\x10\x02\x12$\n LIVE_VIEW_REFUSAL_UNKNOWN_SOURCE\x10\x03\x12\x1f\n\x1bLIVE_VIEW_REFUSAL_TOO_OFTEN\x10\x04\x12\"\n\x1eLIVE_VIEW_REFUSAL_NOT_SHOWABLE\x10\x05\x32\xed\x02\n\x05\x46leet\x12?\n\x06\x45nroll\x12\x19.vedette.v1.EnrollRequest\x1a\x1a.vedette.v1.EnrollResponse\x12H\n\tHeartbeat\x12\x1c.vedette.v1.HeartbeatRequest\x1a\x1d.vedette.v1.HeartbeatResponse\x12<\n\x05Renew\x12\x18.vedette.v1.RenewRequest\x1a\x19.vedette.v1.RenewResponse\x12\x42\n\x0b\x46\x65tchBundle\x12\x1e.vedette.v1.FetchBundleRequest\x1a\x11.vedette.v1.Chunk0\x01\x12W\n\x0e\x41nswerLiveView\x12!.vedette.v1.AnswerLiveViewRequest\x1a\".vedette.v1.AnswerLiveViewResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'vedette.v1.fleet_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENROLLREQUEST']._serialized_start=71
-  _globals['_ENROLLREQUEST']._serialized_end=138
-  _globals['_ENROLLRESPONSE']._serialized_start=141
-  _globals['_ENROLLRESPONSE']._serialized_end=290
-  _globals['_RENEWREQUEST']._serialized_start=292
-  _globals['_RENEWREQUEST']._serialized_end=343
-  _globals['_RENEWRESPONSE']._serialized_start=345
-  _globals['_RENEWRESPONSE']._serialized_end=385
-  _globals['_KEYSET']._serialized_start=387
-  _globals['_KEYSET']._serialized_end=428
-  _globals['_COUNTERS']._serialized_start=431
-  _globals['_COUNTERS']._serialized_end=643
-  _globals['_RUNNINGBUNDLE']._serialized_start=646
-  _globals['_RUNNINGBUNDLE']._serialized_end=793
-  _globals['_MISSREPORT']._serialized_start=796
-  _globals['_MISSREPORT']._serialized_end=927
-  _globals['_GROUPSETTINGS']._serialized_start=930
-  _globals['_GROUPSETTINGS']._serialized_end=1197
-  _globals['_HEARTBEATREQUEST']._serialized_start=1200
-  _globals['_HEARTBEATREQUEST']._serialized_end=1617
-  _globals['_NEARCOPIES']._serialized_start=1619
-  _globals['_NEARCOPIES']._serialized_end=1711
-  _globals['_DESIREDBUNDLE']._serialized_start=1713
-  _globals['_DESIREDBUNDLE']._serialized_end=1815
-  _globals['_HEARTBEATRESPONSE']._serialized_start=1818
-  _globals['_HEARTBEATRESPONSE']._serialized_end=2015
-  _globals['_FETCHBUNDLEREQUEST']._serialized_start=2017
-  _globals['_FETCHBUNDLEREQUEST']._serialized_end=2072
-  _globals['_CHUNK']._serialized_start=2074
-  _globals['_CHUNK']._serialized_end=2111
-  _globals['_FLEET']._serialized_start=2114
-  _globals['_FLEET']._serialized_end=2390
+  _globals['_LIVEVIEWREFUSAL']._serialized_start=2526
+  _globals['_LIVEVIEWREFUSAL']._serialized_end=2755
+  _globals['_ENROLLREQUEST']._serialized_start=96
+  _globals['_ENROLLREQUEST']._serialized_end=163
+  _globals['_ENROLLRESPONSE']._serialized_start=166
+  _globals['_ENROLLRESPONSE']._serialized_end=315
+  _globals['_RENEWREQUEST']._serialized_start=317
+  _globals['_RENEWREQUEST']._serialized_end=368
+  _globals['_RENEWRESPONSE']._serialized_start=370
+  _globals['_RENEWRESPONSE']._serialized_end=410
+  _globals['_KEYSET']._serialized_start=412
+  _globals['_KEYSET']._serialized_end=453
+  _globals['_COUNTERS']._serialized_start=456
+  _globals['_COUNTERS']._serialized_end=668
+  _globals['_RUNNINGBUNDLE']._serialized_start=671
+  _globals['_RUNNINGBUNDLE']._serialized_end=818
+  _globals['_MISSREPORT']._serialized_start=821
+  _globals['_MISSREPORT']._serialized_end=952
+  _globals['_GROUPSETTINGS']._serialized_start=955
+  _globals['_GROUPSETTINGS']._serialized_end=1222
+  _globals['_HEARTBEATREQUEST']._serialized_start=1225
+  _globals['_HEARTBEATREQUEST']._serialized_end=1642
+  _globals['_NEARCOPIES']._serialized_start=1644
+  _globals['_NEARCOPIES']._serialized_end=1736
+  _globals['_DESIREDBUNDLE']._serialized_start=1738
+  _globals['_DESIREDBUNDLE']._serialized_end=1840
+  _globals['_HEARTBEATRESPONSE']._serialized_start=1843
+  _globals['_HEARTBEATRESPONSE']._serialized_end=2040
+  _globals['_FETCHBUNDLEREQUEST']._serialized_start=2042
+  _globals['_FETCHBUNDLEREQUEST']._serialized_end=2097
+  _globals['_CHUNK']._serialized_start=2099
+  _globals['_CHUNK']._serialized_end=2136
+  _globals['_ANSWERLIVEVIEWREQUEST']._serialized_start=2139
+  _globals['_ANSWERLIVEVIEWREQUEST']._serialized_end=2282
+  _globals['_ANSWERLIVEVIEWRESPONSE']._serialized_start=2284
+  _globals['_ANSWERLIVEVIEWRESPONSE']._serialized_end=2308
+  _globals['_LIVESAMPLE']._serialized_start=2311
+  _globals['_LIVESAMPLE']._serialized_end=2523
+  _globals['_FLEET']._serialized_start=2758
+  _globals['_FLEET']._serialized_end=3123
 # @@protoc_insertion_point(module_scope)

@@ -1,13 +1,30 @@
 import datetime
 
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from vedette.v1 import sample_pb2 as _sample_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class LiveViewRefusal(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    LIVE_VIEW_REFUSAL_UNSPECIFIED: _ClassVar[LiveViewRefusal]
+    LIVE_VIEW_REFUSAL_NOT_PERMITTED: _ClassVar[LiveViewRefusal]
+    LIVE_VIEW_REFUSAL_NO_SAMPLE: _ClassVar[LiveViewRefusal]
+    LIVE_VIEW_REFUSAL_UNKNOWN_SOURCE: _ClassVar[LiveViewRefusal]
+    LIVE_VIEW_REFUSAL_TOO_OFTEN: _ClassVar[LiveViewRefusal]
+    LIVE_VIEW_REFUSAL_NOT_SHOWABLE: _ClassVar[LiveViewRefusal]
+LIVE_VIEW_REFUSAL_UNSPECIFIED: LiveViewRefusal
+LIVE_VIEW_REFUSAL_NOT_PERMITTED: LiveViewRefusal
+LIVE_VIEW_REFUSAL_NO_SAMPLE: LiveViewRefusal
+LIVE_VIEW_REFUSAL_UNKNOWN_SOURCE: LiveViewRefusal
+LIVE_VIEW_REFUSAL_TOO_OFTEN: LiveViewRefusal
+LIVE_VIEW_REFUSAL_NOT_SHOWABLE: LiveViewRefusal
 
 class EnrollRequest(_message.Message):
     __slots__ = ("token", "certificate_signing_request")
@@ -198,3 +215,33 @@ class Chunk(_message.Message):
     offset: int
     data: bytes
     def __init__(self, offset: _Optional[int] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class AnswerLiveViewRequest(_message.Message):
+    __slots__ = ("request_id", "sample", "refusal")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    SAMPLE_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    request_id: bytes
+    sample: LiveSample
+    refusal: LiveViewRefusal
+    def __init__(self, request_id: _Optional[bytes] = ..., sample: _Optional[_Union[LiveSample, _Mapping]] = ..., refusal: _Optional[_Union[LiveViewRefusal, str]] = ...) -> None: ...
+
+class AnswerLiveViewResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class LiveSample(_message.Message):
+    __slots__ = ("modality", "captured_at", "origin", "payload", "every", "screening")
+    MODALITY_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_AT_FIELD_NUMBER: _ClassVar[int]
+    ORIGIN_FIELD_NUMBER: _ClassVar[int]
+    PAYLOAD_FIELD_NUMBER: _ClassVar[int]
+    EVERY_FIELD_NUMBER: _ClassVar[int]
+    SCREENING_FIELD_NUMBER: _ClassVar[int]
+    modality: _sample_pb2.Modality
+    captured_at: _timestamp_pb2.Timestamp
+    origin: str
+    payload: _sample_pb2.Payload
+    every: int
+    screening: _sample_pb2.Screening
+    def __init__(self, modality: _Optional[_Union[_sample_pb2.Modality, str]] = ..., captured_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., origin: _Optional[str] = ..., payload: _Optional[_Union[_sample_pb2.Payload, _Mapping]] = ..., every: _Optional[int] = ..., screening: _Optional[_Union[_sample_pb2.Screening, _Mapping]] = ...) -> None: ...

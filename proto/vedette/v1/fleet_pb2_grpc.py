@@ -54,6 +54,11 @@ class FleetStub:
                 request_serializer=vedette_dot_v1_dot_fleet__pb2.FetchBundleRequest.SerializeToString,
                 response_deserializer=vedette_dot_v1_dot_fleet__pb2.Chunk.FromString,
                 _registered_method=True)
+        self.AnswerLiveView = channel.unary_unary(
+                '/vedette.v1.Fleet/AnswerLiveView',
+                request_serializer=vedette_dot_v1_dot_fleet__pb2.AnswerLiveViewRequest.SerializeToString,
+                response_deserializer=vedette_dot_v1_dot_fleet__pb2.AnswerLiveViewResponse.FromString,
+                _registered_method=True)
 
 
 class FleetServicer:
@@ -86,6 +91,14 @@ class FleetServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AnswerLiveView(self, request, context):
+        """Show the newest sample of a source to the person who asked for it, or say why not. Nothing of it is stored.
+        NOT_FOUND: this device was not asked, has answered already, or its answer is late.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FleetServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -108,6 +121,11 @@ def add_FleetServicer_to_server(servicer, server):
                     servicer.FetchBundle,
                     request_deserializer=vedette_dot_v1_dot_fleet__pb2.FetchBundleRequest.FromString,
                     response_serializer=vedette_dot_v1_dot_fleet__pb2.Chunk.SerializeToString,
+            ),
+            'AnswerLiveView': grpc.unary_unary_rpc_method_handler(
+                    servicer.AnswerLiveView,
+                    request_deserializer=vedette_dot_v1_dot_fleet__pb2.AnswerLiveViewRequest.FromString,
+                    response_serializer=vedette_dot_v1_dot_fleet__pb2.AnswerLiveViewResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -218,6 +236,33 @@ class Fleet:
             '/vedette.v1.Fleet/FetchBundle',
             vedette_dot_v1_dot_fleet__pb2.FetchBundleRequest.SerializeToString,
             vedette_dot_v1_dot_fleet__pb2.Chunk.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnswerLiveView(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/vedette.v1.Fleet/AnswerLiveView',
+            vedette_dot_v1_dot_fleet__pb2.AnswerLiveViewRequest.SerializeToString,
+            vedette_dot_v1_dot_fleet__pb2.AnswerLiveViewResponse.FromString,
             options,
             channel_credentials,
             insecure,
