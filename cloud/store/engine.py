@@ -21,6 +21,7 @@ from cloud.store.segments import Segments
 from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
 from shared.errors import SettingsError
 
+MAX_TOLD_BYTES = 96 * 1024
 CLAIM_S = 30.0  # from the last renewal of the claims of a process on waiting samples to their end
 Where: TypeAlias = StoreLocation | Path
 """Location of a store; a path alone is the data directory of a SQLite store."""
@@ -145,6 +146,18 @@ class Store(abc.ABC):
         Those of other processes MUST cause a call where several may serve the store, unless the connection to the
         database is lost; when it is there again, `callback` MUST be called once.
         """
+
+    @abc.abstractmethod
+    async def tell(self, message: bytes) -> None:
+        """Hand a message to the callbacks of `call_on_message`, in this process and in all others on the store.
+
+        It has at most MAX_TOLD_BYTES, and MUST NOT be in any table. It may be lost, such as while a process has no
+        connection; messages of one process MUST arrive in order. Raises StorageError.
+        """
+
+    @abc.abstractmethod
+    def call_on_message(self, callback: Callable[[bytes], None]) -> None:
+        """Call `callback` in the event loop with each message of `tell`."""
 
     @abc.abstractmethod
     def leading(self) -> AbstractAsyncContextManager[asyncio.Future[None]]:

@@ -29,6 +29,7 @@ from cloud.store.postgres.expiry import KEEPS_LONGER, drop_expired, keep_room
 from cloud.store.postgres.ingest import insert_requests, unpack
 from cloud.store.postgres.judging import insert_verdicts
 from cloud.store.postgres.leading import leading
+from cloud.store.postgres.messages import Messages
 from cloud.store.read_queue import DEVICE_READS, ReadLimits, ReadQueue
 from cloud.store.sqlite.store import SqliteStore
 from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
@@ -60,6 +61,7 @@ class PostgresStore(Store):
         self._stopped = False
         self._running: set[asyncio.Timeout] = set()
         self._changes = Changes(url, self.claimant)
+        self._messages = Messages(url)
         session = {} if math.isinf(reads.deadline_s) else {"statement_timeout": f"{reads.deadline_s * 1000:.0f}"}
         self._reader = new_engine(
             url,
@@ -86,6 +88,7 @@ class PostgresStore(Store):
         self.stop_reading()
         self.segments.close()
         await self._changes.close()
+        await self._messages.close()
         await self._reader.dispose()
         await self._writer.dispose()
 
@@ -150,6 +153,15 @@ class PostgresStore(Store):
     def call_on_change(self, callback: Callable[[], None]) -> None:
         """Call `callback` after commits of any process."""
         self._changes.call_on_change(callback)
+
+    async def tell(self, message: bytes) -> None:
+        """Send `message` by NOTIFY."""
+        with self._storage_errors("written"):
+            await self._messages.send(self._writer, message)
+
+    def call_on_message(self, callback: Callable[[bytes], None]) -> None:
+        """Call `callback` with the messages of all processes."""
+        self._messages.call_on_message(callback)
 
     def leading(self) -> AbstractAsyncContextManager[asyncio.Future[None]]:
         """Lead by an advisory lock, which ends with its connection."""

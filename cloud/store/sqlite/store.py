@@ -54,6 +54,7 @@ class SqliteStore(Store):
         super().__init__(actor, segments_url)
         self.path = data_dir / DATABASE_FILE
         self._write_lock = asyncio.Lock()
+        self._callbacks: list[Callable[[bytes], None]] = []
         self._file: tuple[int, int] | None = None
         self._read_queue = ReadQueue(reads)
         self._stopped = asyncio.Event()
@@ -169,6 +170,15 @@ class SqliteStore(Store):
 
     def call_on_change(self, callback: Callable[[], None]) -> None:
         """Do nothing: one service alone serves the file, and its processes wake one another."""
+
+    async def tell(self, message: bytes) -> None:
+        """Call the callbacks of this process: one service alone serves the file."""
+        for callback in self._callbacks:
+            callback(message)
+
+    def call_on_message(self, callback: Callable[[bytes], None]) -> None:
+        """Call `callback` with each message of this process."""
+        self._callbacks.append(callback)
 
     @contextlib.asynccontextmanager
     async def leading(self) -> AsyncIterator[asyncio.Future[None]]:

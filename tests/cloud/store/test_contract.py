@@ -4,11 +4,13 @@ import asyncio
 import time
 
 import pytest
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError
 
 from cloud.store import open_store
+from cloud.store.engine import MAX_TOLD_BYTES
 from cloud.store.events import BundleChange, add_bundle_change, events_after, newest_cursor
+from cloud.store.metadata import metadata
 from cloud.store.schema import audit_log, devices, labels, samples, tokens
 from shared.errors import StorageError
 from tests.cloud.store.backends import only_postgresql
@@ -175,3 +177,53 @@ async def test_asking_for_the_version_calls_nobody_back(store, location):
 async def add_change(store) -> None:
     async with store.writing() as connection:
         await add_bundle_change(connection, BundleChange("biopsy", "biopsy-2-00000000"), 0.0)
+
+
+async def told(store, message: bytes, arrived: list[bytes]) -> None:
+    """Tell a message until it has arrived: a listener may not be connected yet."""
+    async with asyncio.timeout(30):
+        while message not in arrived:
+            await store.tell(message)
+            await asyncio.sleep(0.05)
+
+
+async def test_a_message_reaches_its_own_process_whole_and_leaves_no_row(store):
+    arrived: list[bytes] = []
+    store.call_on_message(arrived.append)
+    await told(store, b"first", arrived)
+    before = [await count(store, table) for table in metadata.sorted_tables]
+    messages = [bytes([place]) * size for place, size in enumerate([1, 5000, MAX_TOLD_BYTES])]
+    for message in (*messages, b""):
+        await store.tell(message)
+    async with asyncio.timeout(20):
+        while arrived[-1] != b"":
+            await asyncio.sleep(0.02)
+    assert arrived[-4:-1] == messages  # in order
+    assert [await count(store, table) for table in metadata.sorted_tables] == before
+
+
+@only_postgresql
+async def test_a_message_reaches_other_processes_also_after_a_lost_connection(store, location):
+    arrived: list[bytes] = []
+    async with open_store(location) as other:
+        other.call_on_message(arrived.append)
+        await told(store, b"first", arrived)
+        async with store.writing() as connection:
+            ended = text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'")
+            assert (await connection.execute(ended)).scalars().all()
+        await told(store, b"second", arrived)
+
+
+@only_postgresql
+async def test_notifications_of_other_programs_are_no_messages(store):
+    arrived: list[bytes] = []
+    store.call_on_message(arrived.append)
+    await told(store, b"first", arrived)
+    async with store.writing() as connection:
+        for payload in ("", "x", "k 0 1 !", "k a b c", "k 1 1 YQ==", "half 0 2 YQ=="):
+            await connection.execute(select(func.pg_notify("vedette_messages", payload)))
+    await store.tell(b"last")
+    async with asyncio.timeout(20):
+        while arrived[-1] != b"last":
+            await asyncio.sleep(0.02)
+    assert set(arrived) == {b"first", b"last"}
