@@ -109,6 +109,7 @@ ROUTES = (
     RouteAccess("GET", "/parts/new", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/devices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/device/{device_id}", _VIEWER, SiteRule.DEVICE),
+    RouteAccess("POST", "/parts/device/{device_id}/live-view", _OPERATOR, SiteRule.DEVICE),
     RouteAccess("GET", "/parts/notices", _VIEWER, SiteRule.SCOPED),
     RouteAccess("GET", "/parts/system", _VIEWER),
     RouteAccess("GET", "/parts/verdict/{sample_id}", _VIEWER, SiteRule.SAMPLE),
@@ -166,6 +167,7 @@ ROUTES = (
     RouteAccess("GET", "/api/v1/devices/{device_id}", _VIEWER, SiteRule.DEVICE),
     RouteAccess("PATCH DELETE", "/api/v1/devices/{device_id}", _ADMIN, SiteRule.DEVICE),
     RouteAccess("GET", "/api/v1/devices/{device_id}/history", _VIEWER, SiteRule.DEVICE),
+    RouteAccess("POST", "/api/v1/devices/{device_id}/live-view", _OPERATOR, SiteRule.DEVICE),
     RouteAccess("POST", "/api/v1/devices/{device_id}/revocation", _ADMIN, SiteRule.DEVICE),
     RouteAccess("GET POST", "/api/v1/tokens", _ADMIN, SiteRule.SCOPED),
     RouteAccess("DELETE", "/api/v1/tokens/{token_id}", _ADMIN, SiteRule.SCOPED),
@@ -243,6 +245,7 @@ SCOPES_OF_ROLE = {
 }
 """Scopes of the HTTP API that a session of each role has."""
 SCOPES_OF_ROLE[_OPERATOR] = SCOPES_OF_ROLE[_VIEWER] | {
+    Scope.DEVICES_VIEW,
     Scope.LABELS_WRITE,
     Scope.REVIEW_DECIDE,
     Scope.MUTES_WRITE,

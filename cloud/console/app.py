@@ -15,6 +15,7 @@ from cloud.console.audience import Audiences
 from cloud.console.fleet.device_routes import device_router
 from cloud.console.fleet.enrolment_routes import enrolment_router
 from cloud.console.fleet.group_routes import group_router
+from cloud.console.fleet.live_view_routes import live_view_router
 from cloud.console.fleet.notice_routes import notice_router
 from cloud.console.fleet.routes import fleet_router
 from cloud.console.guidance import BundleProblems
@@ -39,6 +40,7 @@ from cloud.evidence.bundle_facts import BundleShelf
 from cloud.evidence.writer import TextWriter
 from cloud.explanation_settings import ExplanationSettings
 from cloud.jobs.desk import TrainingDesk
+from cloud.live_views.desk import LiveViewDesk
 from cloud.store import Store
 from cloud.store.registry import Registry
 from cloud.store.rollout_view import RolloutView, rollout_view
@@ -80,16 +82,17 @@ def create_app(
     explanations: ExplanationSettings | None = None,
     system: System | None = None,
     training: TrainingDesk | None = None,
+    live_views: LiveViewDesk | None = None,
 ) -> ConsoleApp:
     """Return the console over an open store; serve it with its lifespan.
 
     A device without a heartbeat for `late_after_s` seconds is shown as silent. An empty list shows `bundle_problems`.
     `writing` is a connection of the service for changes, by default `store`. `system` reads the figures of the
-    service, and `training` holds uploads and training jobs.
+    service, `training` holds uploads and training jobs, and `live_views` asks devices for their newest samples.
     """
     explanations = explanations or ExplanationSettings()
     audiences = Audiences(store, late_after_s, bundle_problems)
-    verdicts = VerdictReader(store, BundleShelf(registry.bundle), TextWriter(explanations))
+    verdicts = VerdictReader(store, shelf := BundleShelf(registry.bundle), TextWriter(explanations))
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -118,6 +121,7 @@ def create_app(
         SharedPages(store, writing or store, verdicts, media).router,
         fleet_router(store, audiences),
         device_router(store, audiences),
+        live_view_router(live_views, shelf),
         group_router(store, audiences),
         notice_router(store, audiences),
         enrolment_router(store, audiences),

@@ -10,6 +10,7 @@ from cloud.account_settings import AccountSettings
 from cloud.enrolment import Enrolment
 from cloud.evidence.bundle_facts import BundleShelf
 from cloud.jobs.desk import TrainingDesk
+from cloud.live_views.desk import LiveViewDesk
 from cloud.rest.access import Guard
 from cloud.rest.api_tokens import api_token_routes
 from cloud.rest.audit import audit_routes
@@ -22,6 +23,7 @@ from cloud.rest.evidence import evidence_routes
 from cloud.rest.front import OPENAPI_PATH, ApiFront
 from cloud.rest.groups import group_routes
 from cloud.rest.labels import label_routes
+from cloud.rest.live_views import live_view_routes
 from cloud.rest.missed import missed_routes
 from cloud.rest.moves import move_routes
 from cloud.rest.mutes import mute_routes
@@ -63,6 +65,7 @@ def create_routes(
     accounts: AccountSettings | None = None,
     system: System | None = None,
     training: TrainingDesk | None = None,
+    live_views: LiveViewDesk | None = None,
 ) -> FastAPI:
     """Return the routes without their front, which checks tokens."""
     app = _Routes(
@@ -75,9 +78,10 @@ def create_routes(
         openapi_url=OPENAPI_PATH,
     )
     add_handlers(app)
+    shelf = BundleShelf(_bundle_reader(registry))
     routers = (
         verdict_routes(reading),
-        evidence_routes(reading, BundleShelf(_bundle_reader(registry))),
+        evidence_routes(reading, shelf),
         share_routes(reading, writing, share_days),
         label_routes(reading, writing),
         review_routes(reading, writing),
@@ -86,6 +90,7 @@ def create_routes(
         mute_routes(reading, writing),
         missed_routes(reading, writing),
         device_routes(reading, writing, late_after_s),
+        live_view_routes(live_views, shelf),
         enrolment_routes(reading, writing, enrolment),
         move_routes(writing, late_after_s),
         group_routes(reading, writing, late_after_s),
@@ -118,15 +123,27 @@ def create_api(
     accounts: AccountSettings | None = None,
     system: System | None = None,
     training: TrainingDesk | None = None,
+    live_views: LiveViewDesk | None = None,
 ) -> ASGIApp:
     """Return the API over two connections to one open store; the first is bounded for clients.
 
     A device without a heartbeat for `late_after_s` seconds is silent. `registry` verifies bundles before they are
     rolled out. `webhook_hosts` are the hosts that webhooks may name. Links to verdicts are valid for at most
     `share_days`. `enrolment` makes tokens for devices. `training` holds uploads and training jobs.
+    `live_views` asks devices for their newest samples.
     """
     routes = create_routes(
-        reading, writing, late_after_s, registry, webhook_hosts, share_days, enrolment, accounts, system, training
+        reading,
+        writing,
+        late_after_s,
+        registry,
+        webhook_hosts,
+        share_days,
+        enrolment,
+        accounts,
+        system,
+        training,
+        live_views,
     )
     return ApiFront(routes, Guard(reading, writing))
 

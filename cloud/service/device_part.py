@@ -20,6 +20,7 @@ from cloud.service.credentials import certificate_names, server_credentials
 from cloud.service.detection import DetectionService
 from cloud.service.event_notifier import EventNotifier
 from cloud.service.fleet import EnrolmentService, FleetService
+from cloud.service.live_views import DeviceLiveViews
 from cloud.service.metrics import Metrics
 from cloud.service.ports import grpc_server, listen_grpc
 from cloud.service.store_check import StoreCheck
@@ -71,6 +72,7 @@ class DevicePart:
         self._access = Access(store, settings.limits, metrics)
         self._executor = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1), thread_name_prefix="check")
         self._notifier = EventNotifier(store, on_failure, is_pushed=wake_analysis is not None)
+        self._live_views = DeviceLiveViews(store, self._notifier)
         self._watch = WatchService(
             store,
             self._access,
@@ -131,6 +133,7 @@ class DevicePart:
 
     async def start(self) -> None:
         """Serve devices."""
+        self._live_views.listen()
         for server in self._servers:
             await server.start()
 
@@ -179,6 +182,7 @@ class DevicePart:
             self._access,
             self._metrics,
             authority=self._authority,
+            live_views=self._live_views,
             certificate_days=self._settings.device_certificate_days,
             heartbeat_s=self._settings.heartbeat_s,
             fetches_per_device=self._settings.limits.fetches_per_device,

@@ -15,22 +15,25 @@ from cloud.service.event_messages import PushedEvent, pushed_events
 from cloud.store import Store
 from cloud.store.events import audiences_between, events_between, newest_cursor
 from cloud.store.schema import ALL_DEVICES
+from vedette.v1 import detection_pb2
 
 POLL_S = 0.5
 PUSH_S = 0.2  # for events of the own analysis to be pushed after they were stored
 FOLLOW_EVERY_S = 0.03
 MAX_FOLLOWED = 256  # events that are read at once and pushed; of more, each stream reads its own
+MAX_ASKED = 4  # live views
 MAX_PENDING = 64  # pushed events that a stream has not sent yet; a stream with more reads the store
 
 
 class EventStream:
-    """New events for one call of Watch.
+    """New events for one call of Watch, and requests for live views if its device `answers_live_views`.
 
     `must_read`: the store holds events that were not pushed. `must_check`: the device may have lost its access.
     """
 
-    def __init__(self, certificate: ClientCertificate) -> None:
-        self.certificate = certificate
+    def __init__(self, certificate: ClientCertificate, *, answers_live_views: bool = False) -> None:
+        self.certificate, self.answers_live_views = certificate, answers_live_views
+        self._asked: deque[detection_pb2.LiveViewRequested] = deque(maxlen=MAX_ASKED)
         self.must_read = True
         self.must_check = False
         self._pending: deque[tuple[int, bytes]] = deque()
@@ -54,6 +57,17 @@ class EventStream:
         self.must_check = True
         self._woken.set()
 
+    def ask(self, request: detection_pb2.LiveViewRequested) -> None:
+        """Ask the device for a live view; the oldest of more than MAX_ASKED is dropped."""
+        self._asked.append(request)
+        self._woken.set()
+
+    def take_asked(self) -> list[detection_pb2.LiveViewRequested]:
+        """Return the requests for live views that the device has not got yet."""
+        asked = list(self._asked)
+        self._asked.clear()
+        return asked
+
     def begin_reading(self) -> None:
         """Note that the store is read now; events that are pushed from here on may be on the page, too."""
         self.must_read = False
@@ -67,7 +81,7 @@ class EventStream:
 
     async def wait(self) -> None:
         """Wait until there is something to do."""
-        if not (self._pending or self.must_read or self.must_check):
+        if not (self._pending or self._asked or self.must_read or self.must_check):
             self._woken.clear()
             await self._woken.wait()
 
@@ -93,14 +107,15 @@ class EventNotifier:
         """All open streams."""
         return [stream for streams in self._streams.values() for stream in streams]
 
-    def number_of_streams(self, device_id: str) -> int:
-        """Return how many streams a device has open."""
-        return len(self._streams.get(device_id, ()))
+    def streams_of(self, device_id: str) -> list[EventStream]:
+        """Return the open streams of a device."""
+        return list(self._streams.get(device_id, ()))
 
     @contextlib.contextmanager
-    def streaming(self, certificate: ClientCertificate) -> Iterator[EventStream]:
+    def streaming(self, certificate: ClientCertificate, *, answers_live_views: bool = False) -> Iterator[EventStream]:
         """Open a stream, which starts by reading the store."""
-        stream, device_id = EventStream(certificate), certificate.device_id
+        stream = EventStream(certificate, answers_live_views=answers_live_views)
+        device_id = certificate.device_id
         self._streams.setdefault(device_id, set()).add(stream)
         try:
             yield stream

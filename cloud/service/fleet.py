@@ -1,4 +1,4 @@
-"""`vedette.v1.Fleet`: heartbeats and bundles for enrolled devices; enrolment on a separate port."""
+"""`vedette.v1.Fleet`: heartbeats, bundles and live views of enrolled devices; enrolment on a separate port."""
 
 import asyncio
 import math
@@ -14,6 +14,7 @@ from cloud.service.access import Access, Context, refuse, refuse_for_store
 from cloud.service.authority import Authority
 from cloud.service.bundle_rules import is_id
 from cloud.service.heartbeats import bounded, with_clock_warning
+from cloud.service.live_views import DeviceLiveViews
 from cloud.service.metrics import Metrics
 from cloud.service.rate_limit import RateLimit, address_of
 from cloud.store import Store
@@ -39,7 +40,7 @@ _LOG = EventLog("fleet")
 
 
 class FleetService(fleet_pb2_grpc.FleetServicer):
-    """Heartbeat, Renew and FetchBundle for devices with a certificate."""
+    """Heartbeat, Renew, FetchBundle and AnswerLiveView for devices with a certificate."""
 
     def __init__(
         self,
@@ -49,11 +50,12 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
         metrics: Metrics,
         *,
         authority: Authority,
+        live_views: DeviceLiveViews,
         certificate_days: float,
         heartbeat_s: int,
         fetches_per_device: int,
     ) -> None:
-        self._store = store
+        self._store, self._live_views = store, live_views
         self._authority, self._certificate_days = authority, certificate_days
         self._renewals = RateLimit(RENEWALS_PER_MINUTE, RENEWALS_PER_MINUTE)
         self._registry = registry
@@ -131,6 +133,14 @@ class FleetService(fleet_pb2_grpc.FleetServicer):
             self._fetches[device_id] -= 1
             if not self._fetches[device_id]:
                 del self._fetches[device_id]
+
+    async def AnswerLiveView(
+        self, request: fleet_pb2.AnswerLiveViewRequest, context: Context
+    ) -> fleet_pb2.AnswerLiveViewResponse:
+        """Show a sample to the person who asked for it; refuse one that nobody asked this device for."""
+        used = await self._access.new_call(context)
+        await self._live_views.answer(used.device_id, request, context)
+        return fleet_pb2.AnswerLiveViewResponse()
 
     async def _chunks(
         self, device_id: str, request: fleet_pb2.FetchBundleRequest, context: Context
@@ -235,6 +245,12 @@ class EnrolmentService(fleet_pb2_grpc.FleetServicer):
         """Refuse: this call needs a certificate."""
         await _needs_certificate(context)
         yield fleet_pb2.Chunk()
+
+    async def AnswerLiveView(
+        self, request: fleet_pb2.AnswerLiveViewRequest, context: Context
+    ) -> fleet_pb2.AnswerLiveViewResponse:
+        """Refuse: this call needs a certificate."""
+        await _needs_certificate(context)
 
     async def _enroll(self, secret: str, request_pem: bytes) -> fleet_pb2.EnrollResponse:
         now_s = time.time()

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from cloud.devices import late_after_s
 from cloud.jobs.desk import TrainingDesk
+from cloud.live_views.desk import LiveViewDesk
 from cloud.service.authority import Authority
 from cloud.service.data_dir import prepare, service_lock
 from cloud.service.http import StreamingApp
@@ -99,6 +100,7 @@ def _make_console(
     settings: CloudSettings,
     bundle_problems: Callable[[], Mapping[str, str]],
     training: TrainingDesk,
+    live_views: LiveViewDesk,
 ) -> StreamingApp:
     from cloud.console import create_app  # FastAPI imports slowly: report configuration errors first
 
@@ -112,4 +114,5 @@ def _make_console(
         explanations=settings.explanations,
         system=System(store, settings, Machine(settings.data_dir)),
         training=training,
+        live_views=live_views,
     )

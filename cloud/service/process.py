@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cloud.devices import late_after_s
 from cloud.jobs.desk import TrainingDesk
 from cloud.jobs.runner import TrainingRunner
+from cloud.live_views.desk import LiveViewDesk
 from cloud.service.analysis_part import AnalysisPart
 from cloud.service.analysis_port import AnalysisListener, AnalysisPort, JudgedSamples
 from cloud.service.analysis_process import AnalysisProcess
@@ -27,6 +28,7 @@ from cloud.service.metrics import Metrics
 from cloud.service.origins import OriginCheck
 from cloud.service.ports import probe
 from cloud.service.proxies import TrustedProxies
+from cloud.service.rate_limit import RateLimit
 from cloud.service.readiness import CurrentBundles
 from cloud.service.roles import Role
 from cloud.service.store_check import StoreCheck
@@ -49,10 +51,11 @@ from shared.tracing import SampleSpans
 
 GRACE_S = 1.5
 COUNT_AGAIN_S = 1.0
+LIVE_VIEWS_PER_MINUTE, LIVE_VIEW_BURST = 60, 10  # of one person, and of one device
 _LOG = EventLog("service")
 
 MakeConsole = Callable[
-    [Store, Store, Registry, CloudSettings, Callable[[], Mapping[str, str]], TrainingDesk], StreamingApp
+    [Store, Store, Registry, CloudSettings, Callable[[], Mapping[str, str]], TrainingDesk, LiveViewDesk], StreamingApp
 ]
 
 
@@ -82,6 +85,7 @@ class Service:
         self._throttle = Throttle()
         self._tasks: list[asyncio.Task[None]] = []
         self._stoppers: list[Callable[[], Awaitable[object]]] = []
+        self._enders: list[Callable[[], None]] = []
         self._end = contextlib.ExitStack()
         self.failed: asyncio.Future[BaseException] = asyncio.get_running_loop().create_future()
         self.metrics = Metrics(role)
@@ -218,10 +222,17 @@ class Service:
 
     def _people_app(self) -> AsgiApp:
         console, desk = None, TrainingDesk(self._api_store, self.store, self.registry, self._settings)
+        live_views = self._live_view_desk()
         if self._make_console is not None:
             registry = Registry(self._console_store, self._settings.store, self._trusted_key)
             console = self._make_console(
-                self._console_store, self.store, registry, self._settings, lambda: self._current_bundles.problems, desk
+                self._console_store,
+                self.store,
+                registry,
+                self._settings,
+                lambda: self._current_bundles.problems,
+                desk,
+                live_views,
             )
             self._stoppers.append(console.end_streams)
         from cloud.rest import create_api  # FastAPI imports slowly: report configuration errors first
@@ -238,8 +249,15 @@ class Service:
             system=System(self._api_store, self._settings, Machine(self._settings.data_dir)),
             share_days=self._settings.explanations.share_days,
             training=desk,
+            live_views=live_views,
         )
         return create_people_app(self._settings, self._session_store, self.store, api=api, console=console)
+
+    def _live_view_desk(self) -> LiveViewDesk:
+        by_person, by_device = (RateLimit(LIVE_VIEWS_PER_MINUTE, LIVE_VIEW_BURST) for _ in range(2))
+        desk = LiveViewDesk(self.store, person_wait_s=by_person.wait_s, device_wait_s=by_device.wait_s)
+        self._enders.append(desk.end)
+        return desk
 
     def _start_tasks(self) -> None:
         self._supervise("current_bundles", self._current_bundles.run())
@@ -265,6 +283,8 @@ class Service:
         self._status = "stopping"
         for store in (self._console_store, self._api_store, self._session_store):
             store.stop_reading()
+        for end in self._enders:
+            end()
         if self._devices:
             await self._devices.end_streams()
         for task in self._tasks:

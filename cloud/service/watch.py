@@ -42,17 +42,22 @@ class WatchService:
         metrics.watches.set_function(lambda: len(notifier.streams))
 
     async def Watch(self, request: detection_pb2.WatchRequest, context: Context) -> AsyncIterator[bytes]:
-        """Stream the device's serialised events after the cursor, then new ones, until either side ends the call."""
+        """Stream the device's serialised events after the cursor, then new ones, until either side ends the call.
+
+        Requests for live views are not stored: they come between the events, with the cursor of the one before.
+        """
         used = await self._access.new_call(context)
-        if self._notifier.number_of_streams(used.device_id) >= self._streams_per_device:
+        if len(self._notifier.streams_of(used.device_id)) >= self._streams_per_device:
             message = f"Device {used.device_id!r} has {self._streams_per_device} event streams open already."
             await refuse(context, grpc.StatusCode.RESOURCE_EXHAUSTED, message, retry_after_ms=STORAGE_RETRY_MS)
-        with self._notifier.streaming(used) as stream:
+        with self._notifier.streaming(used, answers_live_views=request.answers_live_views) as stream:
             cursor = await self._start(context, request.cursor)
             while not self._notifier.closed:
                 if stream.must_check:
                     stream.must_check = False
                     await self._access.device_id(context)
+                for asked in stream.take_asked():
+                    yield detection_pb2.Event(cursor=cursor, live_view_requested=asked).SerializeToString()
                 if stream.must_read:
                     stream.begin_reading()
                     stored = await self._read(context, events_after(self._store, used.device_id, cursor, WATCH_PAGE))

@@ -38,6 +38,7 @@ class Scope(StrEnum):
     MUTES_WRITE = "mutes:write"
     DEVICES_READ = "devices:read"
     DEVICES_WRITE = "devices:write"
+    DEVICES_VIEW = "devices:view"
     GROUPS_READ = "groups:read"
     GROUPS_WRITE = "groups:write"
     BUNDLES_READ = "bundles:read"

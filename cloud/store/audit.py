@@ -28,6 +28,7 @@ class AuditAction(StrEnum):
     DEVICE_DATA_REMOVED = "device.data_removed"
     DEVICE_PLACED = "device.placed"
     DEVICE_NAMED = "device.named"
+    DEVICE_VIEWED = "device.viewed"
     GROUP_MADE = "group.made"
     GROUP_RENAMED = "group.renamed"
     GROUP_REMOVED = "group.removed"

@@ -8,6 +8,7 @@ import pytest
 
 from cloud.enrolment import Enrolment
 from cloud.jobs.desk import TrainingDesk
+from cloud.live_views.desk import LiveViewDesk
 from cloud.rest.app import create_api
 from cloud.settings import CloudSettings
 from cloud.store import open_store
@@ -36,6 +37,7 @@ async def clients(fleet: Fleet, tmp_path: Path) -> AsyncIterator[MakeClient]:
             webhook_hosts=("127.0.0.1", ".example"),
             enrolment=Enrolment(lambda: ("plant:7443", "plant:7444"), CERTIFICATE, 3600.0),
             system=System(reading, settings, Machine(tmp_path)),
+            live_views=LiveViewDesk(fleet.store, person_wait_s=lambda _: 0.0, device_wait_s=lambda _: 0.0),
             training=TrainingDesk(reading, fleet.store, fleet.registry, settings),
         )
 

@@ -19,8 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vedette.v1
-from cloud.service import fleet
+from cloud.service import fleet, live_views
 from shared.enrolment import EnrolmentToken
+from shared.live_views import NewestSample, live_sample
+from shared.modality import Modality
+from shared.samples import Route, Screening
 from tests.cloud.service.harness import DeviceClient, Running, message, running, settings_for, signing_request
 from vedette.v1 import detection_pb2, fleet_pb2, sample_pb2
 
@@ -59,6 +62,12 @@ def heartbeat(device: DeviceClient, token: str) -> Message:
     return fleet_pb2.HeartbeatRequest(agent_version="1", running=[running], warnings=["w"], sent_at_ms=1)
 
 
+def live_view(device: DeviceClient, token: str) -> Message:
+    values, screening = np.ones(30, np.float32), Screening(3.5, 0.01, False, Route.ACCEPT, "none", "c", "int8_openvino")
+    sample = live_sample(NewestSample(Modality.TABULAR, 1_700_000_000.0, "rows.csv:1", values, screening))
+    return fleet_pb2.AnswerLiveViewRequest(request_id=bytes(16), sample=sample)
+
+
 FUZZED: dict[str, Callable[[DeviceClient, str], Message]] = {
     "/vedette.v1.Detection/Submit": submit,
     "/vedette.v1.Detection/Watch": lambda device, token: detection_pb2.WatchRequest(cursor=1),
@@ -69,6 +78,7 @@ FUZZED: dict[str, Callable[[DeviceClient, str], Message]] = {
     "/vedette.v1.Fleet/Renew": lambda device, token: fleet_pb2.RenewRequest(
         certificate_signing_request=signing_request(KEY)
     ),
+    "/vedette.v1.Fleet/AnswerLiveView": live_view,
     "/vedette.v1.Fleet/FetchBundle": lambda device, token: fleet_pb2.FetchBundleRequest(bundle_id=device.bundle_id),
 }
 """A valid request of each RPC, which the examples change."""
@@ -143,7 +153,10 @@ def requests(draw: st.DrawFn, base: Message) -> bytes:
 
 @pytest.fixture
 async def open_cloud(tmp_path, biopsies, monkeypatch):
-    """A service whose rates do not end the examples, and which renews every certificate."""
+    """A service whose rates do not end the examples, which renews every certificate, and always asks for a sample."""
+    monkeypatch.setattr(
+        live_views.DeviceLiveViews, "_take", lambda self, device_id, request_id: request_id == bytes(16)
+    )
     monkeypatch.setattr(fleet, "RENEWABLE_SHARE", 1.0)
     monkeypatch.setattr(fleet, "RENEWALS_PER_MINUTE", 10**6)
     async with running(settings_for(tmp_path, limits=UNBOUNDED), biopsies.key) as result:

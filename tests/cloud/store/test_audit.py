@@ -28,6 +28,7 @@ from cloud.store.fleet import (
 from cloud.store.group_settings import change_settings
 from cloud.store.groups import make_group, remove_group, rename_group
 from cloud.store.labels import Label, NewLabel, add_label
+from cloud.store.live_views import note_live_view
 from cloud.store.missed_reports import NewReport, report_miss, withdraw_report
 from cloud.store.registry import Registry
 from cloud.store.releases import release
@@ -80,6 +81,8 @@ async def change_everything(store: Store, folder, add) -> Registry:
     await comparisons.cancel(store, compared.number, actor="api:CI (abc)", now_s=time.time())
     await set_place(store, ["one"], Place(group="presses"))
     await set_title(store, "one", "the first press")
+    for _ in range(2):  # the second changes nothing
+        await note_live_view(store, "one", "lab", "account:ada", time.time())
     await add_tokens(store, {"unspent": "press-08"}, time.time() + 60)
     assert await delete_token(store, token_id_of("unspent"), time.time())
     await release(store, "shuttle", ["presses"], time.time())
