@@ -55,15 +55,17 @@ def device_router(store: Store, audiences: Audiences) -> APIRouter:
     """Return the page and its part."""
     router = APIRouter(include_in_schema=False)
 
-    async def html(audience: Audience, device_id: str, span: str) -> tuple[int, str]:
+    async def html(request: Request, audience: Audience, device_id: str, span: str) -> tuple[int, str]:
+        can_look = can_decide(signed_in(request.scope) or ANYBODY)
+
         async def read() -> tuple[int, str]:
             async with store.reading() as connection:
                 facts = await _read(connection, device_id, span, audience.snapshots.late_after_s)
             if facts is None:
                 return 404, render("fleet/device.html", device=None, device_id=device_id)
-            return 200, _render(facts, span)
+            return 200, _render(facts, span, can_look=can_look)
 
-        return await audience.snapshots.shared(("device", device_id, span), read)
+        return await audience.snapshots.shared(("device", device_id, span, can_look), read)
 
     @router.get("/device/{device_id}")
     async def device(request: Request, device_id: str, span: str = "24h") -> HTMLResponse:
@@ -71,7 +73,7 @@ def device_router(store: Store, audiences: Audiences) -> APIRouter:
         audience = audiences.of(request)
 
         async def read() -> tuple[int, dict[str, Any]]:
-            status, text = await html(audience, device_id, _span(span))
+            status, text = await html(request, audience, device_id, _span(span))
             async with store.reading() as connection:
                 newest = await newest_of_sources(connection, device_id)
             sources = sorted({row.source_id for row in newest})
@@ -83,7 +85,7 @@ def device_router(store: Store, audiences: Audiences) -> APIRouter:
     @router.get("/parts/device/{device_id}")
     async def device_part(request: Request, device_id: str, span: str = "24h") -> HTMLResponse:
         """Answer with the device alone."""
-        status, text = await html(audiences.of(request), device_id, _span(span))
+        status, text = await html(request, audiences.of(request), device_id, _span(span))
         return part(text, status)
 
     return router
@@ -108,13 +110,14 @@ async def _read(connection: AsyncConnection, device_id: str, span: str, late_aft
     )
 
 
-def _render(facts: DeviceFacts, span: str) -> str:
+def _render(facts: DeviceFacts, span: str, *, can_look: bool) -> str:
     shown = device_on_page(facts.view)
     return render(
         "fleet/device.html",
         device=shown,
         device_id=facts.view.device_id,
         history=facts.history,
+        can_look=can_look,
         span=span,
         spans=SPAN_LABELS,
         settings=_settings(facts),

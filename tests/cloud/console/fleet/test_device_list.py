@@ -147,7 +147,15 @@ async def test_a_device_has_a_page_with_its_settings_audits_and_samples(
     answer = await client.get(f"/device/{CAMERA.device_id}")
     text = answer.text.replace("\u00a0", " ")
     assert answer.status_code == 200
-    for shown in ("site hull", "At most ", " audits", "0.02", "as in edge.toml", "has no live picture", "line-2"):
+    for shown in (
+        "site hull",
+        "At most ",
+        " audits",
+        "0.02",
+        "as in edge.toml",
+        "samples that the device has sent",
+        "line-2",
+    ):
         assert shown in text, shown
     assert "<script>warn" not in text
     assert 'data-opens="revoke"' not in text, "a viewer changes nothing"
