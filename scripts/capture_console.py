@@ -11,8 +11,9 @@ import io
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +29,15 @@ from cloud.store import open_store
 from cloud.store.sqlite.store import DATABASE_FILE
 from cloud.user_roles import UserRole
 from scripts.demo_store import DemoStore
+from shared.live_views import live_sample
 from shared.signing_keys import new_signing_key
 from tests.accounts import CHEAP, sign_in
 from tests.cloud.console.filled_store import empty_database
 from tests.cloud.service.harness import Running, running
 from tests.trained import FOLDER
+from vedette.v1 import detection_pb2, fleet_pb2
 
+CAMERA = "camera"  # device of the demo whose newest picture is shown
 COLOURS = 256  # of a picture's palette
 MAX_BYTES = 6_000_000  # of all pictures
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
@@ -43,7 +47,9 @@ SCHEMES = ("light", "dark")
 STATES = (
     ("review-opened", "/?modality=image&state=all", ".r-row .r-facts"),
     ("verdicts-opened", "/verdicts?modality=series&decision=anomalous", "tr[data-sample]"),
+    ("device-live-view", f"/device/{CAMERA}", "[data-opens=live-view]"),
 )
+OPENED = ".v-paragraph, .v-live-view"  # after such a click
 WITHOUT_SIGN_IN = (("sign-in", "/sign-in"),)
 ACCOUNT_PAGES = (("account", "/account"),)
 LINKS = "[...document.querySelectorAll('a[href]')].map(link => link.getAttribute('href'))"
@@ -85,7 +91,7 @@ class Album:
             self.problems.append(f"{path}: status {answer.status if answer else 'unknown'}")
         if click:
             await page.click(click)
-            await page.wait_for_selector(".v-paragraph")
+            await page.wait_for_selector(OPENED)
         await page.wait_for_timeout(400)  # parts that a page fetches after it was shown
         for _ in range(50):  # wait_for_function needs 'unsafe-eval', which the console's policy refuses
             if await page.evaluate(IS_SHOWN):
@@ -141,6 +147,7 @@ async def capture_all(folder: Path, work: Path) -> Album:
         await filled.fill(store)
     async with running(settings, key, make_console=make_console) as cloud:
         beating = asyncio.create_task(_beat(filled, cloud))
+        answering = asyncio.create_task(_answer(filled, cloud))
         url = cloud.service.addresses.console_url.rstrip("/")
         secret = (await sign_in(cloud.service.store, UserRole.ADMIN, "ada")).secret
         album = Album(folder, url)
@@ -150,6 +157,7 @@ async def capture_all(folder: Path, work: Path) -> Album:
             await _capture(album, browser, secret, list(pages_of(made[0])))
             await browser.close()
         beating.cancel()
+        answering.cancel()
     return album
 
 
@@ -172,6 +180,18 @@ async def _beat(filled: DemoStore, cloud: Running) -> None:
     while True:
         await filled.beat(cloud.service.store)
         await asyncio.sleep(5)
+
+
+async def _answer(filled: DemoStore, cloud: Running) -> None:
+    """Answer live views of the camera with its newest sample, as its agent does."""
+    (newest,) = (replay.newest for replay in filled.replays if replay.device_id == CAMERA)
+    device = await cloud.device(CAMERA)
+    fleet = device.fleet
+    async for event in device.detection.Watch(detection_pb2.WatchRequest(answers_live_views=True)):
+        if event.WhichOneof("event") == "live_view_requested" and newest is not None:
+            request_id = event.live_view_requested.request_id
+            sample = live_sample(replace(newest, captured_at_s=time.time() - 1.0))
+            await fleet.AnswerLiveView(fleet_pb2.AnswerLiveViewRequest(request_id=request_id, sample=sample))
 
 
 if __name__ == "__main__":

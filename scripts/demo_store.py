@@ -47,11 +47,13 @@ from cloud.training import TrainingSettings, load_training_data, train_bundle
 from cloud.user_roles import UserRole
 from edge.routing.budget import UploadBudget
 from edge.routing.forwarding import Forwarded, Forwarder
+from edge.routing.newest_sample import newest_sample
 from edge.routing.router import RateMeter, Router
 from edge.screener import Screener, load_screener
 from edge.settings import RouterSettings
 from shared.bundle import Bundle, sign
 from shared.group_settings import GroupSettings
+from shared.live_views import NewestSample
 from shared.modality import Modality
 from shared.samples import SampleBatch
 from shared.signing_keys import key_id
@@ -81,12 +83,13 @@ PEOPLE = {"ada": UserRole.ADMIN, "grace": UserRole.OPERATOR, "lin": UserRole.VIE
 
 @dataclass
 class Replay:
-    """One device over the day: what its agent has counted at each time, and what it runs."""
+    """One device over the day: what its agent has counted at each time, what it runs, and its newest sample."""
 
     plan: DevicePlan
     bundle: Bundle
     until_s: float
     counts: list[tuple[float, Counter[str]]]
+    newest: NewestSample | None = None
 
     @property
     def device_id(self) -> str:
@@ -177,7 +180,9 @@ class DemoStore:
             part = origins[first : first + BATCH]
             times = until_s - (len(origins) - 1 - np.arange(first, first + len(part))) / len(origins) * DAY_S
             batch = _batch(plan, bundle, part, times)
-            forwarded = forwarder.forward(batch, screener.screen(batch), screener)
+            screened = screener.screen(batch)
+            forwarded = forwarder.forward(batch, screened, screener)
+            replay.newest = newest_sample(batch, screened, forwarded.codes, screener)
             await self._deliver(store, replay, analysis, screener, batch, forwarded)
             total += Counter(forwarded.counts)
             total["bytes_uploaded"] += sum(len(sample.data) for sample in forwarded.samples)
