@@ -21,6 +21,11 @@ from tests.edge.device import Device, write_csv
 
 SHOWN = ".v-live-view[data-state=shown]"
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+HIDE, SHOW = (
+    f"Object.defineProperty(document, 'hidden', {{ get: () => {hidden}, configurable: true }});"
+    "document.dispatchEvent(new Event('visibilitychange'))"
+    for hidden in ("true", "false")
+)
 VIEWS = (DESKTOP, "light", ALL_RULES), (DESKTOP, "dark", COLOURS), (PHONE, "light", ALL_RULES)
 
 
@@ -170,11 +175,35 @@ def test_keep_looking_asks_again_until_it_is_switched_off(
     assert len(served.do(looked(served))) <= before + 1  # one entry a minute
     page.check("#live-view [name=keep]")
     wait_until(page, lambda: len(asked) > count, "it does not ask again")
+    page.evaluate(HIDE)
+    wait_until(page, lambda: not page.is_checked("#live-view [name=keep]"), "it goes on while the page is hidden")
+    assert "Ended" in page.inner_text("#live-view .v-live-state")
+    page.evaluate(SHOW)
+    count = len(asked)
+    page.check("#live-view [name=keep]")
+    wait_until(page, lambda: len(asked) > count, "it does not ask again")
     page.keyboard.press("Escape")
     page.wait_for_timeout(300)
     count = len(asked)
     page.wait_for_timeout(2500)
     assert len(asked) == count
+
+
+def test_keep_looking_ends_after_a_minute(served: ServedService, agent: Device, operator: Person) -> None:
+    page = operator.context.new_page()
+    page.set_default_timeout(60_000)
+    page.clock.install()
+    page.goto(f"{served.url}/device/press-07")
+    look(page, "door")
+    page.check("#live-view [name=keep]")
+    page.wait_for_selector("#live-view .v-live-state:has-text('Asked every 2 s')")
+    page.clock.fast_forward(30_000)
+    page.wait_for_timeout(300)
+    assert page.is_checked("#live-view [name=keep]")
+    page.clock.fast_forward(31_000)
+    wait_until(page, lambda: not page.is_checked("#live-view [name=keep]"), "it goes on after a minute")
+    assert "Ended" in page.inner_text("#live-view .v-live-state")
+    page.close()
 
 
 def test_a_page_says_plainly_why_nothing_is_shown(served: ServedService, agent: Device, operator: Person) -> None:
