@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field
 
 from cloud.jobs.desk import TrainingDesk
@@ -101,18 +102,23 @@ async def check_release(store: Store, name: str, stages: Sequence[Stage]) -> Non
         raise JobRefusedError(f"A rollout of {name!r} to {newest.bundle_id} is {newest.phase}: wait for its end.")
 
 
+async def with_free_version(registry: Registry, bundle: Bundle, key: Ed25519PrivateKey) -> Bundle:
+    """Return a bundle, with the next free version and a new signature if another bundle has taken its own."""
+    manifest = bundle.manifest
+    taken = {entry.version: entry.bundle_id for entry in await registry.versions(manifest.name)}
+    if taken.get(manifest.version, manifest.bundle_id) == manifest.bundle_id:
+        return bundle
+    return await asyncio.to_thread(sign, manifest.model_copy(update={"version": max(taken) + 1}), bundle.files, key)
+
+
 async def _free_version(desk: TrainingDesk, job: TrainingJob) -> Bundle:
     """Return the bundle of a job, with a free version. Raises BundleError, JobRefusedError."""
     path = desk.bundle_path(job)
     if not await asyncio.to_thread(path.exists):
         raise BundleError("The file of the bundle is gone: train again.")
     bundle = await asyncio.to_thread(Bundle.open, path, await desk.registry.key_chain.keys())
-    manifest = bundle.manifest
-    taken = {entry.version: entry.bundle_id for entry in await desk.registry.versions(manifest.name)}
-    if taken.get(manifest.version, manifest.bundle_id) == manifest.bundle_id:
-        return bundle
     _, key = await usable_key(desk.registry, desk.settings.training.signing_key)
-    moved = manifest.model_copy(update={"version": max(taken) + 1})
-    signed = await asyncio.to_thread(sign, moved, bundle.files, key)
-    await asyncio.to_thread(signed.save, path)  # so that a second attempt publishes the same bundle
+    signed = await with_free_version(desk.registry, bundle, key)
+    if signed is not bundle:
+        await asyncio.to_thread(signed.save, path)  # so that a second attempt publishes the same bundle
     return signed

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from pydantic import ValidationError
 
 from cloud.job_process.modalities import Collecting, SplitData
-from cloud.jobs.publishing import check_release, release
+from cloud.jobs.publishing import check_release, release, with_free_version
 from cloud.jobs.signing import usable_key
 from cloud.retraining.figures import Conclusion, FrozenFigures, frozen_figures
 from cloud.retraining.judging import compare_on
@@ -87,6 +87,7 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
             candidate = _recalibrate(request, gathered, settings, progress)
         else:
             candidate = train_bundle(data.training, settings, gathered.key, progress, parent=parent, labelled=labelled)
+    candidate = asyncio.run(_with_free_version(request, candidate, gathered.key))
     candidate.save(request.output)
     figures = asyncio.run(_compare(request, gathered, candidate, progress))
     outcome = asyncio.run(_publish(request, candidate, figures)) if request.publish else ""
@@ -102,6 +103,12 @@ def retrain(request: RetrainRequest, progress: StageProgress) -> dict[str, Any]:
         "published": outcome,
         "next_command": _next(request, candidate, figures.conclusion, outcome),
     }
+
+
+async def _with_free_version(request: RetrainRequest, candidate: Bundle, key: Ed25519PrivateKey) -> Bundle:
+    """Return the candidate with a version that no bundle has got during the training."""
+    async with open_store(request.settings.store, actor=ACTOR) as store:
+        return await with_free_version(Registry(store, request.settings.store, request.trusted_key), candidate, key)
 
 
 def _recalibrate(
