@@ -13,9 +13,9 @@ import grpc.aio
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
+from cloud.limit_settings import LimitSettings
 from cloud.service.metrics import Metrics
 from cloud.service.rate_limit import RateLimit
-from cloud.settings import LimitSettings
 from cloud.store import Store
 from cloud.store.certificates import adopt_certificate
 from cloud.store.fleet import Device, device, devices_by_id

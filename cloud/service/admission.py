@@ -8,10 +8,10 @@ from typing import TypeAlias
 
 import grpc
 
+from cloud.limit_settings import LimitSettings
 from cloud.service.analysis_port import DeviceLoad
 from cloud.service.rate_limit import RateLimit
 from cloud.service.request_slots import RequestSlots
-from cloud.settings import LimitSettings
 from cloud.store.judging import Backlog
 
 BUSY_RETRY_MS = 200

@@ -27,7 +27,7 @@ _NAMED = 200  # newest bundles among which a similar name is looked for
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
+class ComparisonResult:
     """A comparison with its judged samples."""
 
     comparison: Comparison
@@ -59,13 +59,13 @@ async def bundle_id_of(connection: AsyncConnection, text: str) -> str:
     raise BundleError(f"No bundle {text[:128]!r} in the registry: {advice}")
 
 
-async def read(store: Store, number: int) -> Result:
+async def read(store: Store, number: int) -> ComparisonResult:
     """Return a comparison; raises DataError for an unknown one."""
     async with store.reading() as connection:
         found = await one_comparison(connection, number)
         if found is None:
             raise unknown(number)
-        return Result(found, await compared_samples(connection, number))
+        return ComparisonResult(found, await compared_samples(connection, number))
 
 
 def unknown(number: int) -> DataError:
@@ -88,7 +88,7 @@ async def follow(
     number: int,
     show: Callable[[Comparison], None],
     runner: ComparisonRunner | None,
-) -> Result:
+) -> ComparisonResult:
     """Show the progress of a comparison until it ends, and return it. `runner`: judges it here; None for the service.
 
     If this is cancelled, a comparison that is judged here is cancelled, too.
@@ -121,7 +121,7 @@ async def follow(
             await asyncio.wait([judging])
 
 
-def failure_of(result: Result) -> VedetteError | None:
+def failure_of(result: ComparisonResult) -> VedetteError | None:
     """Return the error of a comparison that did not complete; None for one that did."""
     comparison = result.comparison
     if comparison.status is ComparisonStatus.COMPLETED:

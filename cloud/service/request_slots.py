@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from cloud.settings import LimitSettings
+from cloud.limit_settings import LimitSettings
 
 T = TypeVar("T")
 QUEUE_S = 2.0

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+from cloud.limit_settings import LimitSettings
 from cloud.service import backlog_count
 from cloud.service.admission import Admission, Load
 from cloud.service.analysis_port import DeviceLoad
 from cloud.service.backlog_count import count_backlog
-from cloud.settings import LimitSettings
 from cloud.store.judging import Backlog
 from tests.cloud.console.filled_store import SHUTTLE, Fleet
 

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
+from cloud.limit_settings import LimitSettings
 from cloud.service import request_slots
 from cloud.service.request_slots import RequestSlots
-from cloud.settings import LimitSettings
 
 
 def slots(places: int = 2) -> RequestSlots:
