@@ -70,6 +70,8 @@ def figure(value: float, width: float = 0.0) -> str:
         return "0"
     size = math.floor(math.log10(abs(value)))
     fine = math.floor(math.log10(width)) - 2 if width > 0 and math.isfinite(width) else size - 2
+    if size < fine - 3 and width > 0:
+        return "0"  # far below the range: an error of rounding
     digits = min(max(size - fine + 1, 3), 7)
     text = f"{value:.{digits}g}"
     if "e" in text and -5 < size < 7:

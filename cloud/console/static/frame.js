@@ -4,7 +4,7 @@ const THEMES = ["auto", "light", "dark"];
 const SIGNS = { auto: "◐", light: "☀", dark: "☾" };
 const button = document.querySelector(".v-theme");
 const help = document.querySelector(".v-help");
-const dialog = document.querySelector(".v-keys");
+const dialog = document.getElementById("help");
 
 export const isText = (target) => target.matches?.("textarea, input:not([type=range]):not([type=checkbox])");
 export const isField = (target) => target.matches?.("input, select, textarea");
@@ -27,11 +27,18 @@ button.addEventListener("click", () => {
   localStorage.setItem("vedette-theme", THEMES[(THEMES.indexOf(theme()) + 1) % THEMES.length]);
   showTheme();
 });
-help.addEventListener("click", () => dialog.showModal());
+// The dialog itself has the focus, else a small screen begins at its last line, the button.
+function openHelp() {
+  dialog.showModal();
+  dialog.focus();
+  dialog.scrollTop = 0;
+}
+
+help.addEventListener("click", openHelp);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "?" || hasModifier(event) || isText(event.target) || dialog.open) return;
   event.preventDefault();
-  dialog.showModal();
+  openHelp();
 });
 showTheme();
 button.hidden = help.hidden = false;

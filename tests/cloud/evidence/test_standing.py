@@ -47,6 +47,7 @@ def test_a_channel_that_was_constant_has_a_range_of_one_value() -> None:
         (0.00123456, 0.001, "0.00123"),
         (1e300, 1.0, "1e+300"),
         (32.123456, 0.01, "32.1235"),
+        (-1.1e-06, 64.0, "0"),
     ],
 )
 def test_figures_have_as_many_digits_as_their_range_needs(value: float, width: float, text: str) -> None:

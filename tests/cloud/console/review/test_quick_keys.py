@@ -148,3 +148,14 @@ def test_the_focus_stays_where_it_was_when_the_list_is_replaced(inbox: Inbox, op
     inbox.add(Judged(5000, device_id="focused", p_value=1e-6))
     page.wait_for_timeout(max(0.0, 1000 * (until_s - time.monotonic())))
     wait_for(page, "document.activeElement.matches('.r-tab[aria-current]')")
+
+
+def test_the_help_of_the_page_opens_and_no_other_dialog(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("helped", 1)
+    page = operator().open("/?device=helped")
+    page.keyboard.press("?")
+    page.wait_for_selector("#help[open] dt:has-text('Undecided')")
+    assert page.locator("dialog[open]").count() == 1
+    assert page.evaluate("document.querySelector('#help').scrollTop") == 0
+    page.keyboard.press("Escape")
+    page.wait_for_selector("#help", state="hidden")
