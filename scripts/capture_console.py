@@ -2,6 +2,7 @@
 
 A service runs over the store of `scripts/demo_store.py`. The pages are those of the console's routes, so a new page is
 captured without a change here; the address of a page about one thing is the first link to such a page on the others.
+Pictures that look as before are kept, and those of pages that are gone are removed.
 Needs Chromium and Playwright.
 """
 
@@ -12,14 +13,14 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
-from PIL import Image
+from PIL import Image, ImageChops
 from playwright.async_api import Browser, Page, async_playwright
 
 from cloud.accounts.requests import SESSION_COOKIE
@@ -39,14 +40,20 @@ from vedette.v1 import detection_pb2, fleet_pb2
 
 CAMERA = "camera"  # device of the demo whose newest picture is shown
 COLOURS = 256  # of a picture's palette
+ALIKE, SEEN_GREY = 0.01, 24  # share of the pixels, and grey levels of 256
 MAX_BYTES = 6_000_000  # of all pictures
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 SCREENS = {"": {"width": 1280, "height": 800}, "-phone": {"width": 390, "height": 844}}
 SCHEMES = ("light", "dark")
+HELP = ".v-help"
+IS_READ = "!document.querySelector('[data-sentences]')?.textContent.includes('is being read')"
 # States of a page worth a picture of their own: name, address, and what to click there.
 STATES = (
     ("review-opened", "/?modality=image&state=all", ".r-row .r-facts"),
+    ("review-muted", "/?tab=muted", ""),
+    ("review-help", "/", HELP),
     ("verdicts-opened", "/verdicts?modality=series&decision=anomalous", "tr[data-sample]"),
+    ("verdicts-help", "/verdicts", HELP),
     ("device-live-view", f"/device/{CAMERA}", "[data-opens=live-view]"),
 )
 OPENED = ".v-paragraph, .v-live-view"  # after such a click
@@ -66,6 +73,7 @@ class Album:
     url: str
     links: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
     bytes: int = 0
 
     async def capture(self, browser: Browser, secret: str, views: Iterable[tuple[str, str, str]]) -> None:
@@ -91,10 +99,10 @@ class Album:
             self.problems.append(f"{path}: status {answer.status if answer else 'unknown'}")
         if click:
             await page.click(click)
-            await page.wait_for_selector(OPENED)
+            await page.wait_for_selector("#help[open]" if click == HELP else OPENED)
         await page.wait_for_timeout(400)  # parts that a page fetches after it was shown
         for _ in range(50):  # wait_for_function needs 'unsafe-eval', which the console's policy refuses
-            if await page.evaluate(IS_SHOWN):
+            if await page.evaluate(f"{IS_READ} && {IS_SHOWN}"):
                 break
             await page.wait_for_timeout(100)
         self.links += [link for link in await page.evaluate(LINKS) if link.startswith("/")]
@@ -103,9 +111,22 @@ class Album:
         colours = Image.open(io.BytesIO(picture)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         packed = io.BytesIO()
         colours.save(packed, "PNG", optimize=True)
-        (self.folder / name).write_bytes(packed.getvalue())
-        self.bytes += len(packed.getvalue())
-        print(f"{name}  {len(packed.getvalue()) / 1000:.0f} kB", flush=True)
+        path, words = self.folder / name, "unchanged"
+        self.names.add(name)
+        if not path.exists() or not looks_alike(Image.open(path), colours):
+            path.write_bytes(packed.getvalue())
+            words = "written"
+        size = path.stat().st_size
+        self.bytes += size
+        print(f"{name}  {size / 1000:.0f} kB  {words}", flush=True)
+
+
+def looks_alike(one: Image.Image, other: Image.Image) -> bool:
+    """Return whether two pictures differ in less than ALIKE of their pixels, as by times and ids alone."""
+    if one.size != other.size:
+        return False
+    difference = ImageChops.difference(one.convert("L"), other.convert("L"))
+    return sum(difference.histogram()[SEEN_GREY:]) < ALIKE * one.width * one.height
 
 
 def pages_of(app: Any) -> Iterator[str]:
@@ -116,10 +137,14 @@ def pages_of(app: Any) -> Iterator[str]:
             yield route.path
 
 
-def name_of(path: str) -> str:
-    """Return the name of a page's pictures: "review", or the fixed words of its path."""
+def name_of(path: str, paths: Collection[str] = ()) -> str:
+    """Return the name of a page's pictures: "review", or the fixed words of its path.
+
+    "-one" follows them for a page of one thing where `paths` has the page of all.
+    """
     words = [word for word in path.split("/") if word and not word.startswith("{")]
-    return "-".join(words) or "review"
+    is_one = "{" in path and f"/{'/'.join(words)}" in paths
+    return "-".join([*words, "one"] if is_one else words) or "review"
 
 
 def link_to(path: str, links: Iterable[str]) -> str | None:
@@ -155,6 +180,7 @@ async def capture_all(folder: Path, work: Path) -> Album:
         async with async_playwright() as playwright:
             browser = await playwright.chromium.launch(executable_path=executable, args=["--headless", "--no-sandbox"])
             await _capture(album, browser, secret, list(pages_of(made[0])))
+            await album.capture(browser, "", [("shared", f"/shared/{filled.share_secret}", "")])
             await browser.close()
         beating.cancel()
         answering.cancel()
@@ -172,7 +198,7 @@ async def _capture(album: Album, browser: Browser, secret: str, paths: list[str]
             if (link := link_to(path, album.links)) is None:
                 album.problems.append(f"{path}: no page links to it; add what it shows to scripts/demo_store.py")
                 continue
-            await album.capture(browser, secret, [(name_of(path), link, "")])
+            await album.capture(browser, secret, [(name_of(path, paths), link, "")])
 
 
 async def _beat(filled: DemoStore, cloud: Running) -> None:
@@ -199,10 +225,11 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, nargs="?", default=Path("docs/images/console"))
     target: Path = parser.parse_args().folder
     target.mkdir(parents=True, exist_ok=True)
-    for old in target.glob("*.png"):
-        old.unlink()
     with tempfile.TemporaryDirectory(prefix="vedette-pictures-") as temporary:
         made = asyncio.run(capture_all(target, Path(temporary)))
+    for old in target.glob("*.png"):
+        if old.name not in made.names:
+            old.unlink()
     print(f"{made.bytes / 1e6:.1f} MB in all")
     if made.bytes > MAX_BYTES:
         made.problems.append(f"more than {MAX_BYTES / 1e6:.0f} MB in all")

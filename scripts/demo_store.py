@@ -33,13 +33,9 @@ from cloud.store.group_settings import change_settings
 from cloud.store.heartbeat_history import SLOT_S, note_heartbeat
 from cloud.store.ingest import inbox_request
 from cloud.store.judging import WaitingSample, store_verdicts, waiting_samples
-from cloud.store.labels import Label
 from cloud.store.notices import Absences, Condition, follow
 from cloud.store.registry import Registry
 from cloud.store.review.builder import build_items
-from cloud.store.review.decisions import Decider, NewDecision, decide
-from cloud.store.review.item_filter import ItemFilter
-from cloud.store.review.items import ItemOrder, item_page
 from cloud.store.rollouts import begin
 from cloud.store.schema import heartbeats, inbox
 from cloud.store.users import add_user
@@ -51,6 +47,7 @@ from edge.routing.newest_sample import newest_sample
 from edge.routing.router import RateMeter, Router
 from edge.screener import Screener, load_screener
 from edge.settings import RouterSettings
+from scripts.demo_work import compare, run_rounds, train, work
 from shared.bundle import Bundle, sign
 from shared.group_settings import GroupSettings
 from shared.live_views import NewestSample
@@ -127,6 +124,7 @@ class DemoStore:
     def __init__(self, folder: Path, settings: CloudSettings, key: Ed25519PrivateKey) -> None:
         self._folder, self._settings, self._key = folder, settings, key
         self.replays: list[Replay] = []
+        self.share_secret = ""  # of the link to a verdict
 
     async def fill(self, store: Store) -> None:
         """Train the bundles, replay the day, and let people work on the result."""
@@ -145,6 +143,10 @@ class DemoStore:
         await self._place(store)
         await self._work(store)
         await self._roll_out(store, registry, bundles["camera"])
+        await train(store)
+        name, shuttle = next((name, bundle) for name, bundle in bundles.items() if name.startswith("shuttle"))
+        version = shuttle.manifest.version + 1
+        run_rounds(self._settings.data_dir, name, shuttle.manifest.bundle_id, f"{name}-{version}-5f0c1a7e")
 
     async def beat(self, store: Store) -> None:
         """Store the newest heartbeats of all devices but the silent one, as of now."""
@@ -259,7 +261,7 @@ class DemoStore:
             await connection.execute(late.values(received_at_s=now_s - SILENT_S))
 
     async def _work(self, store: Store) -> None:
-        """Accounts, decisions on half of the items, a token of a script, and notices."""
+        """Accounts, the work of their people, a token of a script, and notices."""
         async with store.writing() as connection:
             for name, role in PEOPLE.items():
                 await add_user(connection, name, role, actor=ADMIN)
@@ -269,13 +271,7 @@ class DemoStore:
         await add_api_token(
             store, "k3m9xq2v7ta4", secret, name="nightly report", scopes=scopes, expires_at_s=expires_at_s
         )
-        async with store.reading() as connection:
-            items = (await item_page(connection, ItemFilter(), ItemOrder.OLDEST, size=200)).items
-        grace = Decider("grace", "user:grace")
-        for place, item in enumerate(items[: len(items) // 2]):
-            decision = (Label.REAL, Label.REAL, Label.FALSE_ALARM, Label.UNSURE)[place % 4]
-            note = "valve swapped at the change of shift" if place == 1 else ""
-            await decide(store, NewDecision(decision, {item.number: 0}, note), grace)
+        self.share_secret = await work(store, ADMIN)
         await self._note(store)
 
     async def _note(self, store: Store) -> None:
@@ -295,6 +291,7 @@ class DemoStore:
         stages = parse_stages("trial=camera", "50,100", least_s=3600, least_samples=200)
         told = {"author": "ada", "reason": "new lamp above the line", "now_s": time.time() - 1200}
         await begin(store, "camera", second, stages, actor=ADMIN, **told)
+        await compare(store, registry, (manifest.parent_bundle_id, second), self._settings.analysis.false_alarm_rate)
 
 
 def _origins(plan: DevicePlan, bundle: Bundle) -> Iterator[str]:
