@@ -1,5 +1,6 @@
 """Commands `vedette bench cloud ...`."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -135,6 +136,9 @@ def fleet(
         float,
         typer.Option(min=0.0, max=0.9, help="Share of hostile devices in a second run; 0 for no second run."),
     ] = 0.0,
+    attacks: Annotated[
+        str, typer.Option(metavar="A,B", help='Attacks of the hostile devices, such as "greedy,large images"; all.')
+    ] = "",
     clients: Annotated[int, typer.Option(min=1, max=64, help="Processes that simulate the honest devices.")] = 2,
     drain: Annotated[
         float, typer.Option(min=1, max=3600, help="Seconds to wait for the last verdicts after the run.")
@@ -154,7 +158,9 @@ def fleet(
 
     command = f"vedette bench cloud fleet --devices {devices} --rate {rate:g} --minutes {minutes:g}"
     command += f" --hostile {hostile:g}" if hostile else ""
-    options = FleetOptions(devices, rate, 60 * minutes, hostile, clients, drain, LARGE_IMAGE_SIDE, command)
+    chosen = tuple(name.strip() for name in attacks.split(",") if name.strip())
+    command += f" --attacks {shlex.quote(','.join(chosen))}" if chosen else ""
+    options = FleetOptions(devices, rate, 60 * minutes, hostile, clients, drain, LARGE_IMAGE_SIDE, command, chosen)
 
     def measure() -> dict[str, Any]:
         with shown_progress() as progress:

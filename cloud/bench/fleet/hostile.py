@@ -33,6 +33,17 @@ ENROLMENTS = 50
 HEARTBEAT_BYTES = (545_000, 200_000)
 GREEDY_ROWS = 256
 WRONG_FEATURES = (2, 65_000)
+ATTACKS = (
+    "large images",
+    "compressed bombs",
+    "large requests",
+    "idle connections",
+    "enrolment",
+    "large heartbeats",
+    "alternating bundles",
+    "wrong shapes",
+    "greedy",
+)
 
 
 class Attacks:
@@ -48,17 +59,7 @@ class Attacks:
 
     def by_name(self) -> dict[str, Callable[[], Awaitable[list[str]]]]:
         """Return all attacks."""
-        return {
-            "large images": self.large_images,
-            "compressed bombs": self.compressed_bombs,
-            "large requests": self.large_requests,
-            "idle connections": self.idle_connections,
-            "enrolment": self.enrolment,
-            "large heartbeats": self.large_heartbeats,
-            "alternating bundles": self.alternating_bundles,
-            "wrong shapes": self.wrong_shapes,
-            "greedy": self.greedy,
-        }
+        return {name: getattr(self, name.replace(" ", "_")) for name in ATTACKS}
 
     async def large_images(self) -> list[str]:
         """Send images that are small as files and large when decoded: twenty at once, then one."""
@@ -160,7 +161,7 @@ def hostile_devices(plan: ClientPlan) -> list[Attacks]:
 
 
 class HostileFleet:
-    """All hostile devices of one process; device n repeats attack n."""
+    """All hostile devices of one process; device n repeats attack n of those that the plan names."""
 
     def __init__(self, plan: ClientPlan) -> None:
         self._plan = plan
@@ -174,9 +175,10 @@ class HostileFleet:
         """Attack until the end of the run."""
         end_s = start_s + self._plan.seconds
         tasks = []
+        names = self._plan.attacks or ATTACKS
         for place, device in enumerate(self._devices):
-            name, attack = list(device.by_name().items())[place % len(device.by_name())]
-            tasks.append(asyncio.create_task(self._repeat(name, attack, end_s)))
+            name = names[place % len(names)]
+            tasks.append(asyncio.create_task(self._repeat(name, device.by_name()[name], end_s)))
         await asyncio.wait(tasks, timeout=max(0.0, end_s - time.perf_counter()))
         for task in tasks:
             task.cancel()

@@ -41,6 +41,7 @@ class ClientPlan(BaseModel):
         bundle_id: bundle of the samples, rows of `rows`, an NPY file of shape (rows, features).
         other_bundle_ids: older versions of it, which hostile devices name in turn.
         image_bundle_id: bundle of images for hostile devices; empty if there is none.
+        attacks: names of the attacks of hostile devices; empty for all.
         image_side: height and width in pixels of the images of hostile devices.
         rate: samples a second of an honest device.
         seconds: length of the run, from the time at which `start_file` exists.
@@ -55,6 +56,7 @@ class ClientPlan(BaseModel):
     bundle_id: str
     other_bundle_ids: list[str] = []
     image_bundle_id: str = ""
+    attacks: tuple[str, ...] = ()
     image_side: int = 8192
     rows: Path
     rate: float

@@ -13,6 +13,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from cloud.bench.fleet import bundles
+from cloud.bench.fleet.hostile import ATTACKS
 from cloud.bench.fleet.plan import CONNECTED, ClientKind, ClientPlan, ClientResult, PlannedDevice
 from cloud.bench.fleet.requirements import requirements
 from cloud.bench.machine import cpu_seconds, machine, resident_mib
@@ -20,7 +21,7 @@ from cloud.bench.setup import Peer, Setup, SimulatedDevice
 from cloud.service.data_dir import SERVICE_FILE
 from cloud.training.progress import StageProgress
 from shared.bundle import Bundle
-from shared.errors import VedetteError
+from shared.errors import SettingsError, VedetteError
 from shared.supervision import SupervisedProcess
 
 SAMPLE_S = 1.0
@@ -31,7 +32,10 @@ VERSIONS = 8  # of the bundle that hostile devices alternate
 
 @dataclass(frozen=True, slots=True)
 class FleetOptions:
-    """Options of a run; `image_side`: height and width of the images of hostile devices in pixels."""
+    """Options of a run.
+
+    `image_side`: height and width of the images of hostile devices in pixels. `attacks`: names of ATTACKS; empty: all.
+    """
 
     devices: int
     rate: float
@@ -41,6 +45,7 @@ class FleetOptions:
     drain_s: float
     image_side: int
     command: str
+    attacks: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -53,7 +58,12 @@ class _Use:
 
 
 def run_fleet_benchmark(options: FleetOptions, progress: StageProgress) -> dict[str, Any]:
-    """Return figures of each phase and the requirements; raises VedetteError if a process ends early."""
+    """Return figures of each phase and the requirements.
+
+    Raises SettingsError for an attack that does not exist, VedetteError if a process ends early.
+    """
+    if unknown := [name for name in options.attacks if name not in ATTACKS]:
+        raise SettingsError(f"--attacks: there is no attack {unknown[0]!r}; there are {', '.join(ATTACKS)}.")
     facts = machine()
     progress("fitting the bundle", 0.0)
     key = Ed25519PrivateKey.generate()
@@ -148,6 +158,7 @@ class _Phase:
             bundle_id=current.manifest.bundle_id,
             other_bundle_ids=[item.manifest.bundle_id for item in others if item.manifest.bundle_id not in images],
             image_bundle_id=images[0] if images else "",
+            attacks=self._options.attacks,
             image_side=self._options.image_side,
             rows=self._rows,
             rate=self._options.rate,

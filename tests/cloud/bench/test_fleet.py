@@ -17,6 +17,7 @@ from cloud.bench.fleet.report import show_fleet
 from cloud.bench.fleet.requirements import requirements
 from cloud.bench.setup import SimulatedDevice
 from shared import cli
+from shared.errors import SettingsError
 from tests.cloud.service.harness import running, settings_for
 
 
@@ -111,7 +112,7 @@ def test_a_missed_requirement_is_a_sentence_with_the_measurement_and_the_limit()
 @pytest.mark.long
 def test_a_tiny_run_loses_nothing(tmp_path):
     path = tmp_path / "fleet.json"
-    options = ["--devices", "5", "--minutes", "0.05", "--hostile", "0.2", "--json", str(path)]
+    options = ["--devices", "5", "--minutes", "0.05", "--hostile", "0.2", "--attacks", "greedy", "--json", str(path)]
     answer = CliRunner().invoke(cli.build().root, ["bench", "cloud", "fleet", *options])
     assert answer.exit_code == 0, answer.output
     summary = json.loads(path.read_text())
@@ -119,3 +120,13 @@ def test_a_tiny_run_loses_nothing(tmp_path):
         assert phase["lost"] == phase["not_acknowledged"] == 0
         assert phase["samples"] == 6 * phase["honest_devices"]
         assert phase["service_cores"] > 0
+    assert summary["command"].endswith("--hostile 0.2 --attacks greedy")
+    answers = summary["figures"]["with hostile devices"]["answers_to_hostile"]
+    assert "greedy: ACCEPTED" in answers
+    assert {answer.partition(":")[0] for answer in answers} == {"greedy"}
+
+
+def test_an_unknown_attack_is_refused_before_the_run():
+    answer = CliRunner().invoke(cli.build().root, ["bench", "cloud", "fleet", "--hostile", "0.2", "--attacks", "greed"])
+    assert isinstance(answer.exception, SettingsError)
+    assert "there is no attack 'greed'; there are large images, compressed bombs" in str(answer.exception)
