@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 from urllib.parse import urlencode
 
+from cloud.console.words import moment
 from cloud.moments import parse_moment
 from cloud.store import Store
 from cloud.store.audit import AuditAction, AuditEntry, AuditFilter, audit_page
@@ -63,13 +64,33 @@ async def read_audit(store: Store, query: AuditQuery) -> dict[str, Any]:
 
 
 def details_words(entry: AuditEntry) -> str:
-    """Return the details of an entry on one line."""
-    return ", ".join(f"{name} {_value(value)}" for name, value in entry.details.items())
+    """Return the details of an entry on one line; those without a value are left out."""
+    return _members({name: value for name, value in entry.details.items() if value is not None})
+
+
+def _members(details: Mapping[str, Any]) -> str:
+    return ", ".join(_member(name, value) for name, value in details.items())
+
+
+def _member(name: str, value: Any) -> str:
+    """Return a detail in words; the unit of its name follows its value."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and name.endswith(("_at_s", "since_s", "until_s")):
+        return f"{_spaced(name.removesuffix('_s'))} {moment(value)}"
+    if is_number and name.endswith("_s"):
+        return f"{_spaced(name.removesuffix('_s'))} {value:g} s"
+    return f"{_spaced(name)} {_value(value)}"
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "(" + ", ".join(f"{name} {_value(item)}" for name, item in value.items()) + ")"
+        return f"({_members(value)})"
     if isinstance(value, list):
-        return " ".join(map(str, value)) or "none"
+        return " ".join(map(_value, value)) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
     return f"{value:g}" if isinstance(value, float) else str(value)
