@@ -10,7 +10,8 @@ from tests.cloud.console.filled_store import CAMERA
 
 def test_empty_pages_name_the_next_step(tmp_path: Path, browser: Any) -> None:
     with running_console(tmp_path) as console:
-        page = browser.new_page()
+        context = browser.new_context()
+        page = context.new_page()
         page.goto(console.url)
         page.wait_for_selector("text=No device is enrolled yet")
         assert "vedette cloud token" in page.inner_text(".v-empty")
@@ -25,4 +26,4 @@ def test_empty_pages_name_the_next_step(tmp_path: Path, browser: Any) -> None:
         started_s = time.monotonic()
         console.stop()  # with a page open
         assert time.monotonic() - started_s < 5
-        page.close()
+        context.close()
