@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel
 
 from cloud.analysis_settings import AnalysisSettings
-from cloud.comparison.run import run_comparison
+from cloud.comparison.run import LIVE_S, run_comparison
 from cloud.serving.ports import Judge
 from cloud.settings import StoreLocation
 from cloud.store import open_store
@@ -30,7 +30,10 @@ _LIKELINESS = 1000  # of 1000, to be ended when memory is used up
 
 
 class ComparisonStart(BaseModel):
-    """Options of the process; `trusted_key` is an Ed25519 public key as hexadecimal digits."""
+    """Options of the process; `trusted_key` is an Ed25519 public key as hexadecimal digits.
+
+    `live_first`: live samples are judged before those of the comparison, by the service.
+    """
 
     parent_pid: int
     number: int
@@ -38,6 +41,7 @@ class ComparisonStart(BaseModel):
     settings: AnalysisSettings
     location: StoreLocation
     trusted_key: str
+    live_first: bool
 
 
 async def judge(start: ComparisonStart) -> None:
@@ -50,7 +54,8 @@ async def judge(start: ComparisonStart) -> None:
         if comparison is None or comparison.runner != start.runner:
             return
         registry = Registry(store, start.location, key)
-        await run_comparison(store, registry, comparison, _loader(settings), settings.false_alarm_rate)
+        live_s = LIVE_S if start.live_first else None
+        await run_comparison(store, registry, comparison, _loader(settings), settings.false_alarm_rate, live_s=live_s)
 
 
 def _loader(settings: AnalysisSettings) -> Callable[[Bundle], Judge]:

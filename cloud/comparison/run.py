@@ -44,11 +44,12 @@ async def run_comparison(
     load: Callable[[Bundle], Judge],
     false_alarm_rate: float,
     *,
-    live_s: float = LIVE_S,
+    live_s: float | None = LIVE_S,
 ) -> None:
     """Judge what is left of a claimed comparison, and end it unless its claim is lost; raises StorageError.
 
-    `load` makes the analysis of a bundle and blocks.
+    `load` makes the analysis of a bundle and blocks. A live sample that waits longer than `live_s` seconds comes first;
+    None where no service judges live samples.
     """
     number, runner = comparison.number, comparison.runner
     count = comparison.samples
@@ -83,10 +84,11 @@ async def _judge_next(
     runner: str,
     judges: Sequence[tuple[str, Judge]],
     false_alarm_rate: float,
-    live_s: float,
+    live_s: float | None,
 ) -> bool:
-    """Judge the next samples once no live sample waits; return False if there were none, or the claim is lost."""
-    await _wait_for_live(store, number, live_s)
+    """Judge the next samples, after live ones; return False if there were none, or the claim is lost."""
+    if live_s is not None:
+        await _wait_for_live(store, number, live_s)
     async with store.reading() as connection:
         waiting = await next_samples(connection, number, BATCH)
     if not waiting:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import difflib
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ from cloud.settings import CloudSettings
 from cloud.store import Store
 from cloud.store.bundle_queries import bundle_page
 from cloud.store.comparison_samples import ComparedSample, compared_samples
-from cloud.store.comparisons import UNFINISHED, Comparison, ComparisonStatus, cancel, one_comparison
+from cloud.store.comparisons import UNFINISHED, Comparison, ComparisonStatus, cancel, is_one_judged, one_comparison
 from cloud.store.registry import current_bundles, entry_of
-from shared.errors import BundleError, DataError, StoreBusyError, VedetteError
+from shared.errors import BundleError, ConnectionFailedError, DataError, StorageError, StoreBusyError, VedetteError
 
 POLL_S = 0.5
+UNATTENDED_S = 20.0  # without a claim on any comparison; a service looks for one every 2 seconds
 _NAMED = 200  # newest bundles among which a similar name is looked for
 
 
@@ -80,7 +82,7 @@ def runner_here(store: Store, settings: CloudSettings) -> ComparisonRunner:
         raise error
 
     key = trusted_key_for_command(settings)
-    return ComparisonRunner(store, settings.analysis, settings.store, key, fail)
+    return ComparisonRunner(store, settings.analysis, settings.store, key, fail, live_first=False)
 
 
 async def follow(
@@ -91,9 +93,12 @@ async def follow(
 ) -> ComparisonResult:
     """Show the progress of a comparison until it ends, and return it. `runner`: judges it here; None for the service.
 
-    If this is cancelled, a comparison that is judged here is cancelled, too.
+    A comparison that is judged here is cancelled if this ends before it. Raises ConnectionFailedError if no service
+    judges a comparison for UNATTENDED_S seconds.
     """
-    judging = asyncio.create_task(runner.run()) if runner is not None else None
+    judging = asyncio.create_task(runner.run(number)) if runner is not None else None
+    has_ended = False
+    unattended_from_s: float | None = None
     try:
         while True:
             if judging is not None and judging.done():
@@ -101,24 +106,49 @@ async def follow(
             try:
                 async with store.reading() as connection:
                     found = await one_comparison(connection, number)
+                    is_attended = judging is not None or await is_one_judged(connection)
             except StoreBusyError:  # the service has much to do; the next look may succeed
                 await asyncio.sleep(POLL_S)
                 continue
             if found is None:
                 raise unknown(number)
             if found.status not in UNFINISHED:
+                has_ended = True
                 return await read(store, number)
+            now_s = time.monotonic()
+            unattended_from_s = None if is_attended else unattended_from_s or now_s
+            if unattended_from_s is not None and now_s - unattended_from_s > UNATTENDED_S:
+                raise await _unattended(store, number)
             show(found)
             await asyncio.sleep(POLL_S)
-    except asyncio.CancelledError:
-        if judging is not None:
-            with contextlib.suppress(BundleError):  # it has ended meanwhile
-                await cancel(store, number, actor=store.actor, now_s=time.time())
-        raise
     finally:
         if judging is not None:
             judging.cancel()
             await asyncio.wait([judging])
+            if not has_ended:
+                await _cancel(store, number)
+
+
+async def _unattended(store: Store, number: int) -> ConnectionFailedError:
+    """Return the error for a comparison that nobody judges."""
+    error = ConnectionFailedError(
+        f"No service judges samples: comparison {number} waits. Start vedette cloud serve (or --role analysis), "
+        f"then see vedette cloud compare show {number}; or end it: vedette cloud compare cancel {number}."
+    )
+    error.facts = {"comparison": (await read(store, number)).as_json()}
+    return error
+
+
+async def _cancel(store: Store, number: int) -> None:
+    """Cancel a comparison; a failure of the store is printed, not raised."""
+    try:
+        with contextlib.suppress(BundleError):  # it has ended meanwhile
+            await cancel(store, number, actor=store.actor, now_s=time.time())
+    except StorageError as error:
+        print(
+            f"vedette: comparison {number} is not cancelled: {error} Next: vedette cloud compare cancel {number}",
+            file=sys.stderr,
+        )
 
 
 def failure_of(result: ComparisonResult) -> VedetteError | None:

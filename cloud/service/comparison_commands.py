@@ -1,6 +1,8 @@
 """Command of comparisons: `vedette cloud compare FIRST SECOND` and `vedette cloud compare list | show | cancel`."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -116,7 +118,7 @@ def _act(config: Path | None, words: Words) -> dict[str, Any]:
     """List, show or cancel comparisons, print them, and return them as JSON values."""
     import time
 
-    from cloud.comparison.report import comparison_item
+    from cloud.comparison.report import ComparisonItem, comparison_item
     from cloud.service.comparing import read, unknown
     from cloud.service.comparison_text import list_lines, result_lines
     from cloud.store.comparisons import cancel, comparison_page
@@ -126,7 +128,8 @@ def _act(config: Path | None, words: Words) -> dict[str, Any]:
             async with store.reading() as connection:
                 found = await comparison_page(connection, size=LISTED)
             _print(list_lines(found))
-            return {"comparisons": [comparison_item(item) for item in found]}
+            items = [ComparisonItem.model_validate(comparison_item(item)) for item in found]
+            return {"comparisons": [item.model_dump(mode="json") for item in items]}
         if words.action is CompareAction.CANCEL:
             cancelled = await cancel(store, words.number, actor=store.actor, now_s=time.time())
             if cancelled is None:
@@ -182,10 +185,29 @@ def _in_service(config: Path | None, work: "Callable[[Store, CloudSettings], Awa
     migrate_existing(settings.store, start_wait_s(config))
 
     async def inside() -> T:
+        _cancel_on_signals()
         async with open_store(settings.store) as store:
             return await work(store, settings)
 
-    return asyncio.run(inside())
+    try:
+        return asyncio.run(inside())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+
+
+def _cancel_on_signals() -> None:
+    """Make SIGTERM and SIGHUP cancel the present task, as asyncio does on Ctrl-C; an ignored SIGHUP stays ignored."""
+    task = asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():  # which alone may handle signals
+        return
+
+    def cancel_once() -> None:
+        if not task.cancelling():  # a second signal must not interrupt the clean-up
+            task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, cancel_once)
 
 
 def _print(lines: list[str]) -> None:

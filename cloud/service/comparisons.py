@@ -23,7 +23,10 @@ _LOG = EventLog("comparison")
 
 
 class ComparisonRunner:
-    """Owner of the process that judges a comparison, in a service that judges samples."""
+    """Owner of the process that judges a comparison.
+
+    `live_first`: live samples come first, because this process or another one judges them.
+    """
 
     def __init__(
         self,
@@ -32,10 +35,12 @@ class ComparisonRunner:
         location: StoreLocation,
         trusted_key: Ed25519PublicKey,
         on_failure: Callable[[Exception], None],
+        *,
+        live_first: bool = True,
     ) -> None:
         self._store, self._settings, self._location = store, settings, location
         self._key, self._on_failure = trusted_key.public_bytes_raw().hex(), on_failure
-        self._runner = str(uuid.uuid4())
+        self._live_first, self._runner = live_first, str(uuid.uuid4())
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -43,11 +48,11 @@ class ComparisonRunner:
         """Process id of the process that judges; None while there is none."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
-    async def run(self) -> None:
-        """Judge one comparison after another until cancelled."""
+    async def run(self, number: int | None = None) -> None:
+        """Judge one comparison after another until cancelled; if `number` is given, only that one."""
         while True:
             try:
-                found = await claim(self._store, self._runner, time.time())
+                found = await claim(self._store, self._runner, time.time(), number)
                 if found is not None:
                     await self._judge(found)
             except (StorageError, OSError) as error:
@@ -63,6 +68,7 @@ class ComparisonRunner:
             settings=self._settings,
             location=self._location,
             trusted_key=self._key,
+            live_first=self._live_first,
         )
         _LOG.info("comparison_begins", number=comparison.number, attempt=comparison.attempts)
         command = [sys.executable, "-P", "-m", "cloud.comparison.child"]

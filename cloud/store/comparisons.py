@@ -156,21 +156,24 @@ async def cancel(store: Store, number: int, *, actor: str, now_s: float) -> Comp
         return await one_comparison(connection, number)
 
 
-async def claim(store: Store, runner: str, now_s: float) -> Comparison | None:
+async def claim(store: Store, runner: str, now_s: float, number: int | None = None) -> Comparison | None:
     """Return the next comparison to judge, claimed by `runner`; None while there is none, or another one is judged.
 
-    `now_s` is the begin of a comparison that begins, and the end of a lost one.
+    `now_s` is the begin of a comparison that begins, and the end of a lost one. `number`: the only one to claim; None
+    for the oldest.
     """
+    wanted: list[ColumnElement[bool]] = [comparisons.c.status.in_(UNFINISHED)]
+    if number is not None:
+        wanted.append(comparisons.c.number == number)
     async with store.reading() as connection:
-        if not (await connection.execute(select(1).where(comparisons.c.status.in_(UNFINISHED)).limit(1))).first():
+        if not (await connection.execute(select(1).where(*wanted).limit(1))).first():
             return None
     async with store.writing() as connection:
         clock_s = database_now_s(connection)
-        is_held = (comparisons.c.runner != runner) & (comparisons.c.runner_until_s > clock_s)
-        running = comparisons.c.status == ComparisonStatus.RUNNING.value
-        if (await connection.execute(select(1).where(running, is_held).limit(1))).first():
+        others = comparisons.c.runner != runner
+        if (await connection.execute(select(1).where(*_is_held(clock_s), others).limit(1))).first():
             return None
-        query = select(comparisons).where(comparisons.c.status.in_(UNFINISHED)).order_by(comparisons.c.number)
+        query = select(comparisons).where(*wanted).order_by(comparisons.c.number)
         waiting = []
         for found in [_comparison(row) for row in (await connection.execute(query)).mappings()]:
             if found.attempts >= MAX_ATTEMPTS:
@@ -192,6 +195,12 @@ async def claim(store: Store, runner: str, now_s: float) -> Comparison | None:
         }
         await connection.execute(update(comparisons).where(comparisons.c.number == first.number).values(values))
         return await one_comparison(connection, first.number)
+
+
+async def is_one_judged(connection: AsyncConnection) -> bool:
+    """Return whether a process has the claim on a comparison, and its claim has not run out."""
+    query = select(1).where(*_is_held(database_now_s(connection))).limit(1)
+    return (await connection.execute(query)).first() is not None
 
 
 async def renew(store: Store, number: int, runner: str) -> bool:
@@ -230,6 +239,10 @@ async def comparison_page(
     if before is not None:
         query = query.where(comparisons.c.number < before)
     return [_comparison(row) for row in (await connection.execute(query)).mappings()]
+
+
+def _is_held(clock_s: ColumnElement[float]) -> tuple[ColumnElement[bool], ...]:
+    return comparisons.c.status == ComparisonStatus.RUNNING.value, comparisons.c.runner_until_s > clock_s
 
 
 def _is_own(number: int, runner: str) -> tuple[ColumnElement[bool], ...]:

@@ -10,8 +10,8 @@ from shared.samples import Decision, Route, Sample, Screening, Verdict, new_samp
 from shared.wire import encode_payload
 
 
-async def send(store, bundle_id: str, rows, label: Label | None = None) -> None:
-    """Store rows as a device sends them, and verdicts on them."""
+async def send_unjudged(store, bundle_id: str, rows, received_at_s: float) -> list[Received]:
+    """Store rows as a device sends them; they wait for their verdicts."""
     received = [
         Received(
             Sample(new_sample_id(), "lab", Modality.TABULAR, time.time(), "row", values),
@@ -20,7 +20,13 @@ async def send(store, bundle_id: str, rows, label: Label | None = None) -> None:
         )
         for values in rows
     ]
-    await store_samples(store, "lab-1", received, time.time())
+    await store_samples(store, "lab-1", received, received_at_s)
+    return received
+
+
+async def send(store, bundle_id: str, rows, label: Label | None = None) -> None:
+    """Store rows as a device sends them, and verdicts on them."""
+    received = await send_unjudged(store, bundle_id, rows, time.time())
     for item in await waiting_samples(store, 100):
         verdict = Verdict(sample_id=item.sample_id, decision=Decision.NORMAL, p_value=0.5, bundle_id=bundle_id)
         await store_verdicts(store, [(item, verdict)])

@@ -18,14 +18,11 @@ from cloud.settings import StoreLocation
 from cloud.store import comparisons
 from cloud.store.comparison_samples import compared_samples
 from cloud.store.comparisons import AskedSamples, Comparison, ComparisonStatus, SampleChoice
-from cloud.store.ingest import Received, store_samples
 from cloud.store.judging import store_verdicts, waiting_samples
 from cloud.store.labels import Label
 from cloud.store.registry import Registry
-from shared.modality import Modality
-from shared.samples import Decision, Route, Sample, Screening, Verdict, new_sample_id
-from shared.wire import encode_payload
-from tests.cloud.comparison.stored_rows import send
+from shared.samples import Decision, Verdict
+from tests.cloud.comparison.stored_rows import send, send_unjudged
 from tests.cloud.console.filled_store import add_devices, open_store
 
 LABELLED = AskedSamples(SampleChoice.LABELLED, 40)
@@ -79,14 +76,7 @@ async def test_both_bundles_judge_all_samples_and_find_the_labelled_anomalies(co
 async def test_live_samples_come_first(compared, biopsies) -> None:
     store, registry, pair = compared
     comparison = await claimed(store, pair)
-    values = biopsies.normal[30]
-    sample = Sample(new_sample_id(), "lab", Modality.TABULAR, time.time(), "row", values)
-    live = Received(
-        sample,
-        Screening(1.0, 0.01, False, Route.FORWARD, pair[0], "cal", "int8"),
-        encode_payload(values, Modality.TABULAR),
-    )
-    await store_samples(store, "lab-1", [live], time.time() - 60)
+    await send_unjudged(store, pair[0], biopsies.normal[30:31], time.time() - 60)
     running = asyncio.create_task(run_comparison(store, registry, comparison, LOAD, 0.01))
     async with asyncio.timeout(30):
         while not (await ended(store, comparison.number)).waits_for_live:

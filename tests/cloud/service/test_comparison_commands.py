@@ -2,19 +2,25 @@
 
 import asyncio
 import json
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from cloud.comparison.report import ComparisonItem
+from cloud.service import comparing
 from cloud.service.data_dir import service_lock
-from cloud.store.comparisons import ComparisonStatus
+from cloud.store.comparisons import AskedSamples, ComparisonStatus, SampleChoice, claim, comparison_page, start
 from cloud.store.labels import Label
 from cloud.store.registry import Registry
 from shared.cli import build
-from shared.errors import VedetteError
+from shared.errors import ConnectionFailedError, StorageError, VedetteError
 from shared.signing_keys import public_pem
-from tests.cloud.comparison.stored_rows import send
+from tests.cloud.comparison.stored_rows import send, send_unjudged
 from tests.cloud.console.filled_store import add_devices, open_store
 from tests.cloud.service.harness import running, settings_for
 
@@ -40,6 +46,17 @@ class Command:
 
     def json(self) -> dict:
         return json.loads(self.result.read_text())
+
+    async def until(self, status: ComparisonStatus) -> None:
+        """Return once the newest comparison has a status."""
+        store, _ = open_store(self.config.parent / "data")
+        async with store, asyncio.timeout(60):
+            while True:
+                async with store.reading() as connection:
+                    found = await comparison_page(connection, size=1)
+                if found and found[0].status is status:
+                    return
+                await asyncio.sleep(0.1)
 
 
 async def fill(folder: Path, biopsies) -> tuple[str, str]:
@@ -81,11 +98,90 @@ def test_without_a_service_the_command_judges_and_prints_the_figures(command: Co
     assert "Note: only 24 stored samples fit; 100 were asked for." in lines
     assert "comparing: " in done.stderr
     assert f"1  {first} and {second}  completed, 24 of 24 samples" in command.run("list").stdout
-    assert [item["number"] for item in command.json()["comparisons"]] == [1]
+    (listed,) = command.json()["comparisons"]
+    assert listed == {name: value for name, value in found.items() if name not in ("figures", "changed")}
+    assert set(listed) == set(ComparisonItem.model_fields), "no more than the HTTP API says"
     assert command.run("show", "1").stdout == done.stdout
     text, code = command.fail(first, second, "--to", "2020-01-01")
     assert (text.startswith("Comparison 2 is failed. No stored sample fits"), code) == (True, 4)
     assert command.json()["comparison"]["status"] == "failed"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_cancels_a_comparison_that_is_judged_here(command: Command, number: signal.Signals) -> None:
+    program = Path(sys.executable).parent / "vedette"
+    options = ["--config", command.config, "--json", command.result]
+    with subprocess.Popen([program, "cloud", "compare", *command.pair, *options], stderr=subprocess.PIPE) as process:
+        try:
+            asyncio.run(command.until(ComparisonStatus.RUNNING))
+            process.send_signal(number)
+            _, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 130, errors
+    assert command.json()["status"] == "stopped"
+    assert command.run("show", "1").exit_code == 0
+    assert command.json()["status"] == ComparisonStatus.CANCELLED
+
+
+@pytest.mark.system
+def test_without_a_service_only_the_own_comparison_is_judged_and_no_sample_waited_for(
+    command: Command, biopsies
+) -> None:
+    async def leave() -> None:
+        store, _ = open_store(command.config.parent / "data")
+        async with store:
+            await send_unjudged(store, command.pair[0], biopsies.normal[:1], time.time() - 60)
+
+    asyncio.run(leave())
+    assert command.run(*command.pair, "--no-wait").exit_code == 0
+    done = command.run(*command.pair, "--samples", "8")
+    assert done.exit_code == 0, done.output
+    assert (command.json()["number"], command.json()["judged"]) == (2, 8)
+    command.run("show", "1")
+    assert command.json()["status"] == ComparisonStatus.WAITING
+
+
+def test_a_comparison_that_no_service_judges_ends_the_command(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(comparing, "UNATTENDED_S", 0.5)
+    with service_lock(command.config.parent / "data"):  # as a service that only takes samples
+        text, code = command.fail(*command.pair)
+    assert text.startswith("No service judges samples: comparison 1 waits. Start vedette cloud serve")
+    assert "or end it: vedette cloud compare cancel 1." in text
+    assert code == ConnectionFailedError.exit_code
+    assert (command.json()["comparison"]["number"], command.json()["comparison"]["status"]) == (1, "waiting")
+
+
+async def test_a_failing_store_does_not_hide_why_a_comparison_ends(
+    tmp_path: Path, biopsies, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def fail(*_: object, **__: object) -> None:
+        raise StorageError("The disk is full.")
+
+    monkeypatch.setattr(comparing, "cancel", fail)
+    pair = await fill(tmp_path, biopsies)
+    (tmp_path / "key.pem").write_bytes(public_pem(biopsies.key.public_key()))
+    settings = settings_for(tmp_path, bundle_key=tmp_path / "key.pem")
+    store, _ = open_store(settings.data_dir)
+    async with store:
+        for _ in range(2):
+            await start(store, *pair, AskedSamples(SampleChoice.NEWEST, 8), actor="account:ada", now_s=time.time())
+        assert await claim(store, "another", time.time()), "the second waits"
+        shown = asyncio.Event()
+        following = asyncio.create_task(
+            comparing.follow(store, 2, lambda _: shown.set(), comparing.runner_here(store, settings))
+        )
+        async with asyncio.timeout(30):
+            await shown.wait()
+        following.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await following
+    assert "comparison 2 is not cancelled: The disk is full. Next: vedette cloud compare cancel 2" in (
+        capsys.readouterr().err
+    )
 
 
 async def test_a_service_judges_and_the_command_follows(tmp_path: Path, biopsies) -> None:

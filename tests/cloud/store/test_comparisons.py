@@ -126,6 +126,34 @@ async def test_one_that_ends_its_process_again_and_again_is_lost(store, start) -
     assert "ended 3 times" in lost.reason
 
 
+async def test_a_process_may_judge_one_comparison_alone(store, start) -> None:
+    older, own = await start(), await start()
+    claimed = await comparisons.claim(store, "a", 1.0, own.number)
+    assert claimed is not None
+    assert claimed.number == own.number
+    assert await comparisons.claim(store, "b", 1.0, older.number) is None, "one at a time"
+    await comparisons.finish(store, own.number, "a", ComparisonStatus.COMPLETED, "", 2.0)
+    assert await comparisons.claim(store, "a", 3.0, own.number) is None
+    assert (await one(store, older.number)).status is ComparisonStatus.WAITING
+
+
+async def test_a_claim_counts_until_it_runs_out_or_the_comparison_ends(store, start) -> None:
+    async def is_one_judged() -> bool:
+        async with store.reading() as connection:
+            return await comparisons.is_one_judged(connection)
+
+    number = (await start()).number
+    assert not await is_one_judged()
+    await comparisons.claim(store, "a", 0.0)
+    assert await is_one_judged()
+    await let_run_out(store)
+    assert not await is_one_judged()
+    assert await comparisons.renew(store, number, "a")
+    assert await is_one_judged()
+    await comparisons.finish(store, number, "a", ComparisonStatus.COMPLETED, "", 1.0)
+    assert not await is_one_judged()
+
+
 async def test_a_cancelled_one_is_not_judged_on(store, start) -> None:
     number = (await start()).number
     assert await comparisons.claim(store, "a", 0.0)
