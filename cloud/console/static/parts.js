@@ -2,7 +2,7 @@
 import { follow, setProblem } from "./live.js";
 import { showTimes } from "./time.js";
 
-const FOCUS_NAMES = ["id", "href", "data-opens", "data-device", "name", "aria-label"]; // of a control, the surest first
+const FOCUS_NAMES = ["id", "href", "data-opens", "data-device", "data-mute", "name", "aria-label"]; // of a control, the surest first
 
 // Return the element at an address; throws an Error with the reason in words.
 export async function fetchPart(address) {
@@ -61,15 +61,18 @@ function put(element, fresh, dress) {
 }
 
 // Return a function that gives the focus back to the control that has it now in an element, once its contents were
-// replaced. The function returns whether it did.
+// replaced. The function returns whether it did: a control of a row gets it in the row of the same `data-item` alone.
 export function focusKept(element) {
   const active = element.contains(document.activeElement) ? document.activeElement : null;
   const name = FOCUS_NAMES.find((each) => active?.hasAttribute(each));
   const selector = active && active.localName + (name ? `[${name}="${CSS.escape(active.getAttribute(name))}"]` : "");
   const alike = (root) => [...root.querySelectorAll(selector)].filter((each) => name || each.textContent === active.textContent);
-  const place = active ? alike(element).indexOf(active) : -1;
+  const row = active?.parentElement.closest("[data-item]");
+  const isInRow = Boolean(row) && row !== element && element.contains(row);
+  const place = active ? alike(isInRow ? row : element).indexOf(active) : -1;
   return (fresh) => {
-    const found = place < 0 ? undefined : (alike(fresh)[place] ?? alike(fresh)[0]);
+    const root = isInRow ? fresh.querySelector(`[data-item="${CSS.escape(row.dataset.item)}"]`) : fresh;
+    const found = place < 0 || !root ? undefined : (alike(root)[place] ?? alike(root)[0]);
     found?.focus({ preventScroll: true });
     return Boolean(found);
   };

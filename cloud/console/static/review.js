@@ -24,6 +24,7 @@ const page = document.querySelector(".r-page");
 const form = document.querySelector(".r-filters");
 let panel = page?.querySelector(".r-panel");
 let chosen = panel?.dataset.item ?? "";
+let choices = 0; // changes of the chosen item: work that waited for the service ends if there was one
 let loads = 0;
 let loaded_ms = performance.now();
 let openings = 0;
@@ -45,6 +46,11 @@ const rowOf = (item) => page.querySelector(`.r-row[data-item="${item}"]`);
 const linkOf = (row) => row.querySelector(".r-open");
 const queryOf = (address) => new URL(address, location.origin).searchParams;
 const listQuery = () => queryOf(work().dataset.address);
+
+function setChosen(item) {
+  if (item !== chosen) choices += 1;
+  chosen = item;
+}
 
 function addressWith(item) {
   const query = listQuery();
@@ -71,7 +77,7 @@ async function load(address, { isOther = false } = {}) {
   failed = false;
   setProblem("list", "");
   ahead.clear();
-  if (isOther && !panel) chosen = "";
+  if (isOther && !panel) setChosen("");
   const before = rows().map((row) => row.dataset.item);
   const had = work().contains(document.activeElement);
   const refocus = focusKept(work());
@@ -86,7 +92,7 @@ async function load(address, { isOther = false } = {}) {
 function chooseNear(before) {
   const place = before.indexOf(chosen);
   if (place < 0 || rowOf(chosen) || panel) return;
-  chosen = [...before.slice(place), ...before.slice(0, place).reverse()].find(rowOf) ?? "";
+  setChosen([...before.slice(place), ...before.slice(0, place).reverse()].find(rowOf) ?? "");
 }
 
 // Give life to a list that was put in place.
@@ -100,14 +106,15 @@ function furnish() {
   mark();
 }
 
-// Show another list; `push`: as a step that Back undoes.
+// Show another list; `push`: as a step that Back undoes. Return whether it is shown.
 async function go(address, { push = true } = {}) {
   clearTimeout(timer);
   fill(queryOf(address));
-  if (!(await load(address, { isOther: true }))) return;
+  if (!(await load(address, { isOther: true }))) return false;
   part(".r-inbox").scrollTop = 0;
   const target = addressWith(panel?.dataset.item ?? "");
   push ? history.pushState({}, "", target) : history.replaceState(history.state, "", target);
+  return true;
 }
 
 // Read the next rows once, however often they are asked for; return whether that was done.
@@ -207,7 +214,7 @@ function mark() {
 }
 
 function choose(row, { focus = true } = {}) {
-  chosen = row.dataset.item;
+  setChosen(row.dataset.item);
   mark();
   row.scrollIntoView({ block: "nearest" });
   if (focus && !panel?.contains(document.activeElement)) linkOf(row).focus({ preventScroll: true });
@@ -222,9 +229,10 @@ function partOf(key, address) {
 const panelOf = (item) => partOf(item, `/parts/review/item/${encodeURIComponent(item)}`);
 const whyOf = (sample) => partOf(`why ${sample}`, `/parts/verdict/${encodeURIComponent(sample)}`);
 
+// Open an item beside the list. Return whether it is open, and still the chosen one.
 async function open(item, { step = "push", focus = false, again = false } = {}) {
   const mine = ++openings;
-  chosen = item;
+  setChosen(item);
   mark();
   if (again) ahead.delete(item);
   let fresh;
@@ -234,12 +242,13 @@ async function open(item, { step = "push", focus = false, again = false } = {}) 
   } catch (error) {
     ahead.delete(item);
     if (mine === openings) setProblem("item", `This item could not be read: ${error.message}`);
-    return;
+    return false;
   }
-  if (mine !== openings) return;
-  if (again && panel?.dataset.item === item && panel.contains(document.activeElement) && isText(document.activeElement)) return; // it is written in
+  if (mine !== openings) return false;
+  if (again && panel?.dataset.item === item && panel.contains(document.activeElement) && isText(document.activeElement)) return true; // it is written in
   if (step === "push") history.pushState({ opened: true }, "", addressWith(item));
   if (step === "replace") history.replaceState(history.state, "", addressWith(item));
+  const isWriting = isText(document.activeElement) && !panel?.contains(document.activeElement); // such as a search
   const had = focus || panel?.contains(document.activeElement);
   const why = again && panel?.dataset.item === item ? panel.querySelector(".r-why") : null;
   panel ? panel.replaceWith(fresh) : page.append(fresh);
@@ -248,13 +257,20 @@ async function open(item, { step = "push", focus = false, again = false } = {}) 
   dressPanel(!why);
   const row = rowOf(item);
   row?.scrollIntoView({ block: "nearest" });
+  if (isWriting) return chosen === item;
   if (had) panel.focus({ preventScroll: true });
   else if (row && !page.querySelector(".r-work").contains(document.activeElement)) linkOf(row).focus({ preventScroll: true });
+  return chosen === item;
 }
 
-// Open the chosen item unless it is open: the panel may still be that of the item before.
-async function openChosen() {
-  if (chosen && panel?.dataset.item !== chosen) await open(chosen, { step: panel ? "replace" : "push" });
+// Give the focus to a field in the panel of the chosen item; the panel may still be that of the item before. Return
+// whether it has the focus: an item that has expired has no fields.
+async function write(selector, signal) {
+  if (!chosen) decisions.sayChoose();
+  if (!chosen || (panel?.dataset.item !== chosen && !(await open(chosen, { step: panel ? "replace" : "push" })))) return false;
+  const field = signal.aborted ? null : panel?.querySelector(selector);
+  field?.focus();
+  return Boolean(field);
 }
 
 function dressPanel(withWhy = true) {
@@ -307,13 +323,18 @@ function close() {
 
 function letGo() {
   if (page.contains(document.activeElement)) document.activeElement.blur();
-  chosen = "";
+  setChosen("");
   mark();
 }
 
-async function move(step) {
+// Choose the row that is `step` from the chosen one. Return whether that was done: not if another row was chosen while
+// further rows were read, or the list was replaced.
+async function move(step, signal) {
+  const mine = choices;
   const place = () => rows().findIndex((row) => row.dataset.item === chosen) + step;
-  while (place() >= rows().length) if (!(await more())) return false;
+  while (place() >= rows().length) {
+    if (!(await more()) || signal.aborted || mine !== choices || !rowOf(chosen)) return false;
+  }
   const row = rows()[place()];
   if (!row) return false;
   choose(row);
@@ -405,7 +426,7 @@ function begin() {
     move,
     panel: () => panel,
     chosen: () => chosen,
-    reopen: (item) => open(item, { step: "none", again: true }),
+    reopen: (item) => item === chosen && open(item, { step: "none", again: true }),
     reload: () => load(work().dataset.address),
     changed: changesSoon,
     decided: (item) => labels.show(item),
@@ -463,14 +484,8 @@ function begin() {
     chosenRow: () => rowOf(chosen),
     decisions,
     labels,
-    nameClass: async () => {
-      await openChosen();
-      labels.name();
-    },
-    note: async () => {
-      await openChosen();
-      panel?.querySelector(".r-note")?.focus();
-    },
+    nameClass: (signal) => write(".r-class-name", signal),
+    note: (signal) => write(".r-note", signal),
   });
   addSwipe(page, (row, decision) => {
     choose(row, { focus: false });

@@ -40,14 +40,14 @@ export class Decisions {
     return one ? [one] : [];
   }
 
-  // Decide, and go on to the next item.
+  // Decide, and go on to the next item. `which`: {fromPanel}, or `only` one item, with its note; {goesOn, defectClass}.
   decide(decision, which = {}) {
     const items = this.#items(which);
     if (!this.canDecide) return this.#say("Your role decides no items: ask an administrator.");
     if (!items.length) return this.sayChoose();
     const field = this.panel()?.querySelector(".r-note");
     const isOpen = items.length === 1 && this.panel()?.dataset.item === items[0];
-    const note = isOpen ? field?.value.trim() ?? "" : "";
+    const note = which.note ?? (isOpen ? field?.value.trim() ?? "" : "");
     const defectClass = decision === "real" ? which.defectClass ?? "" : "";
     const ofClass = defectClass && { defect_class: defectClass };
     const entries = this.#chunks(items).map((chunk) => {
@@ -56,7 +56,12 @@ export class Decisions {
     });
     this.#keep(entries, items, `${this.#name(items)}: ${WORDS[decision]}${defectClass && `, ${defectClass}`}`);
     if (items.length > 1) this.selection.all(false);
-    else if (!which.only) holdKeys(this.#onward(items[0]));
+    else if (which.goesOn ?? !which.only) holdKeys((signal) => this.#onward(items[0], signal));
+  }
+
+  // Return the state that this page has given an item; another object after each decision.
+  given(item) {
+    return this.shown.get(String(item));
   }
 
   // Store the note of the opened item with its decision.
@@ -80,7 +85,7 @@ export class Decisions {
     }
     this.#keep(entries, items, `${this.#name(items)}: ${isReviewed ? "reviewed" : "not reviewed"}`);
     if (items.length > 1) this.selection.all(false);
-    else if (isReviewed && !which.only) holdKeys(this.#onward(items[0]));
+    else if (isReviewed && !which.only) holdKeys((signal) => this.#onward(items[0], signal));
   }
 
   undo() {
@@ -181,9 +186,12 @@ export class Decisions {
     }
   }
 
-  async #onward(item) {
-    if (await this.move(1)) return;
-    if (this.panel()?.dataset.item === item) this.mark();
+  // Go on from a decided item if it is the chosen one; return whether the next one was reached.
+  async #onward(item, signal) {
+    if (this.chosen() !== item) return true;
+    const isReached = await this.move(1, signal);
+    if (!isReached && this.panel()?.dataset.item === item) this.mark();
+    return isReached;
   }
 
   #stored(entry, items) {

@@ -8,7 +8,7 @@ const DECISIONS = { r: "real", f: "false_alarm", u: "unsure" };
 const PAGES = { PageDown: 0.9, PageUp: -0.9 };
 
 export function addKeys(actions) {
-  startQueue((count) => actions.decisions.say(`The service has not answered yet: ${count === 1 ? "1 key was" : `${count} keys were`} not used.`));
+  startQueue((count, reason) => actions.decisions.say(`${reason}: ${count === 1 ? "1 key was" : `${count} keys were`} not used.`));
   document.addEventListener("keydown", (event) => {
     if (isHelpOpen() || document.querySelector("dialog[open]") || event.defaultPrevented) return;
     if ((event.ctrlKey || event.metaKey) && event.key === "z" && !isText(event.target)) {
@@ -24,7 +24,7 @@ export function addKeys(actions) {
       actions.search.select();
     } else if (event.key === "Escape") {
       if (isField(event.target)) event.target.blur();
-      holdKeys(actions.leave());
+      holdKeys(actions.leave);
     } else if (!event.target.matches("select, input[type=range]")) onKey(event, actions);
   });
 }
@@ -46,7 +46,7 @@ function onKey(event, actions) {
   const list = actions.list();
   if (move !== undefined) {
     event.preventDefault();
-    holdKeys(moveBy(move, event.shiftKey, actions));
+    holdKeys((signal) => moveBy(move, event.shiftKey, actions, signal));
   } else if (key in DECISIONS) actions.decisions.decide(DECISIONS[key]);
   else if (key === "e") actions.decisions.review();
   else if (key === "z") actions.decisions.undo();
@@ -54,19 +54,19 @@ function onKey(event, actions) {
   else if (key === "a") actions.selection.all(!actions.selection.size);
   else if (key === "n") {
     event.preventDefault();
-    holdKeys(actions.note());
+    holdKeys(actions.note, { writes: true });
   } else if (key === "Enter" && !target.closest("button, .r-side a, .r-tabs a, .r-member, .r-more, .r-new, .r-panel a")) {
     event.preventDefault();
-    holdKeys(actions.open());
+    holdKeys(actions.open);
   } else if (event.shiftKey && /^Digit[1-9]$/.test(event.code)) actions.labels.choose(Number(event.code.at(-1)) - 1);
   else if (key === "c") {
     event.preventDefault();
-    holdKeys(actions.nameClass());
+    holdKeys(actions.nameClass, { writes: true });
   } else if (key === "m") {
     event.preventDefault();
     actions.labels.mute();
-  } else if (key >= "1" && key <= "5") holdKeys(actions.tab(Number(key) - 1));
-  else if (key === "g") holdKeys(actions.top());
+  } else if (key >= "1" && key <= "5") holdKeys(() => actions.tab(Number(key) - 1));
+  else if (key === "g") holdKeys(actions.top);
   else if (key === "h") toggleHeatmap();
   else if (key in PAGES && !inPanel && !list.contains(target)) {
     event.preventDefault();
@@ -74,9 +74,10 @@ function onKey(event, actions) {
   }
 }
 
-async function moveBy(step, isRange, actions) {
+async function moveBy(step, isRange, actions, signal) {
   const from = actions.chosenRow();
   if (isRange && from && !actions.selection.size) actions.selection.toggle(from);
-  await actions.move(step);
-  if (isRange && actions.chosenRow()) actions.selection.toggle(actions.chosenRow(), { range: true });
+  const hasMoved = await actions.move(step, signal);
+  if (hasMoved && isRange) actions.selection.toggle(actions.chosenRow(), { range: true });
+  return hasMoved;
 }

@@ -53,11 +53,6 @@ export class Labels {
     if (name) this.decisions.decide("real", { defectClass: name });
   }
 
-  // Go to the field that names any class of the list, or a new one.
-  name() {
-    this.panel()?.querySelector(".r-class-name")?.focus();
-  }
-
   // Open the dialog for the item whose decision is shown, else for the opened or chosen one.
   mute(item = (this.strip.hidden ? "" : this.item) || this.panel()?.dataset.item || this.chosen()) {
     if (!item || !this.decisions.canDecide) return;
@@ -133,23 +128,39 @@ export class Labels {
   #onField(event) {
     if (event.key !== "Enter" || !event.target.matches(".r-class-name")) return;
     event.preventDefault();
-    holdKeys(this.#decideNamed(event.target));
+    holdKeys((signal) => this.#decideNamed(event.target, signal));
   }
 
-  // Decide real with the class in the field, which is added if it is new.
-  async #decideNamed(field) {
+  // Decide the item of the field real with the class in it, which is added if it is new. Whatever was chosen meanwhile,
+  // the decision is on that item, unless it was decided again. Return whether it was made.
+  async #decideNamed(field, signal) {
     const name = field.value.trim();
     if (!name) return field.blur();
+    const panel = field.closest(".r-panel");
+    const { item } = panel.dataset;
+    const note = panel.querySelector(".r-note").value.trim();
+    const given = this.decisions.given(item);
+    const known = this.names.find((each) => each.toLowerCase() === name.toLowerCase());
+    let found = known;
     try {
-      const known = this.names.find((each) => each.toLowerCase() === name.toLowerCase());
-      const found = known ?? (await callApi("POST", "/api/v1/defect-classes", { name })).name;
-      if (!known) document.getElementById("defect-classes").append(new Option(found, found));
-      field.blur();
-      this.decisions.decide("real", { defectClass: found, fromPanel: true });
+      found ??= (await callApi("POST", "/api/v1/defect-classes", { name })).name;
     } catch (error) {
-      field.setCustomValidity(error.message);
-      field.reportValidity();
-      field.addEventListener("input", () => field.setCustomValidity(""), { once: true });
+      this.#refuseName(field, error.message);
+      return false;
     }
+    if (!known) document.getElementById("defect-classes").append(new Option(found, found));
+    if (this.decisions.given(item) !== given) return false;
+    field.blur();
+    const isChosen = this.chosen() === item;
+    this.decisions.decide("real", { defectClass: found, only: item, note, goesOn: isChosen && !signal.aborted });
+    return isChosen;
+  }
+
+  // Say why a class was not stored: at its field while that is written in.
+  #refuseName(field, words) {
+    if (document.activeElement !== field) return this.decisions.say(`The class was not stored. ${words}`);
+    field.setCustomValidity(words);
+    field.reportValidity();
+    field.addEventListener("input", () => field.setCustomValidity(""), { once: true });
   }
 }

@@ -1,6 +1,7 @@
 """Keys without any wait between them in Chromium: each has its effect, however slowly the service answers."""
 
 import itertools
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -8,15 +9,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import delete
 
 from cloud.console.review.reading import PAGE_SIZE
 from cloud.store.labels import Label
+from cloud.store.schema import review_items
+from shared.samples import Route
 from tests.cloud.console.browsing import wait_for, wait_until
 from tests.cloud.console.review.conftest import Inbox
 from tests.cloud.store.review.judged import Judged
 
 KEYS = {"r": Label.REAL, "f": Label.FALSE_ALARM, "u": Label.UNSURE}
 SLOW_S = 0.4
+LIST = re.compile(r"/parts/review\?")
+REFUSED = "An earlier key did not reach its item or list"
 
 
 @contextmanager
@@ -30,6 +36,56 @@ def slow(page: Any, path: str) -> Iterator[None]:
     page.route(path, later)
     yield
     page.unroute_all(behavior="wait")
+
+
+def hold(page: Any, address: Any, method: str = "GET") -> list[Any]:
+    """Hold requests at an address; return the list that gets them."""
+    held: list[Any] = []
+    page.route(address, lambda route: held.append(route) if route.request.method == method else route.continue_())
+    return held
+
+
+def release(page: Any, held: list[Any], *, status: int = 0) -> None:
+    """Let the service answer the held requests, or fail them with a status; hold no further ones."""
+    wait_until(page, lambda: bool(held), "nothing was asked of the service")
+    for route in held:
+        route.fulfill(status=status) if status else route.continue_()
+    page.unroute_all()
+
+
+def press(page: Any, keys: str) -> None:
+    """Press keys one after the other; "+" stands for Enter."""
+    for key in keys:
+        page.keyboard.press({" ": "Space", "+": "Enter"}.get(key, key))
+
+
+def refused(page: Any, count: int, reason: str = REFUSED) -> None:
+    """Wait until the page says how many keys it has not used."""
+    words = "1 key was" if count == 1 else f"{count} keys were"
+    page.wait_for_selector(f".r-toast:has-text('{reason}: {words} not used.')")
+
+
+def number(page: Any, place: int) -> str:
+    """Return the number of the item in a row."""
+    found: str = page.locator(".r-row").nth(place).get_attribute("data-item")
+    return found
+
+
+def choose(page: Any, place: int) -> None:
+    """Open the item of a row with the pointer."""
+    item = number(page, place)
+    page.locator(".r-row .r-facts").nth(place).click()
+    page.wait_for_selector(f".r-panel[data-item='{item}']")
+
+
+def expire(inbox: Inbox, item: str) -> None:
+    """Delete an item from the store."""
+
+    async def remove() -> None:
+        async with inbox.store.writing() as connection:
+            await connection.execute(delete(review_items).where(review_items.c.number == int(item)))
+
+    inbox.do(remove())
 
 
 def decisions(inbox: Inbox, device_id: str, count: int) -> list[Label | None]:
@@ -125,6 +181,175 @@ def test_keys_that_waited_too_long_are_refused_in_words(inbox: Inbox, operator: 
     for route in held:
         route.continue_()
     wait_until(page, lambda: page.locator(".r-row").count() == PAGE_SIZE + 2, "the next rows are not shown")
+    assert page.locator(".r-chosen").get_attribute("data-item") == number(page, PAGE_SIZE - 1)
+
+
+def test_a_note_is_dropped_whose_item_cannot_be_read(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("unread", 3)
+    page = operator().open("/?device=unread")
+    page.keyboard.press("j")
+    held = hold(page, "**/parts/review/item/*")
+    press(page, "nrough fine+")
+    release(page, held, status=503)
+    refused(page, 11)
+    choose(page, 0)
+    press(page, "n")
+    page.wait_for_selector(".r-note:focus")
+    press(page, "bent")
+    page.keyboard.press("Escape")
+    press(page, "f")
+    wait_until(page, lambda: decisions(inbox, "unread", 3) == [Label.FALSE_ALARM, None, None], "keys were decisions")
+    assert inbox.items("unread")[0].note == "bent"
+
+
+def test_the_rest_of_a_dropped_note_is_no_command(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("rest", 3)
+    page = operator().open("/?device=rest")
+    page.keyboard.press("j")
+    page.route("**/parts/review/item/*", lambda route: route.fulfill(status=503))
+    page.clock.pause_at(time.time() + 1)  # no pause between two keys, however slow the machine is
+    press(page, "nro")
+    refused(page, 2)
+    press(page, "ugh fine")
+    refused(page, 10)
+    page.unroute_all()
+    page.clock.resume()
+    choose(page, 1)
+    press(page, "f")
+    wait_until(page, lambda: decisions(inbox, "rest", 3) == [None, Label.FALSE_ALARM, None], "keys were decisions")
+
+
+def test_a_note_does_not_land_on_the_item_before(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("before", 3)
+    page = operator().open("/?device=before")
+    second = f"**/parts/review/item/{number(page, 1)}"
+    page.route(second, lambda route: route.fulfill(status=503))
+    choose(page, 0)
+    press(page, "r")
+    page.wait_for_selector(".v-problem:has-text('This item could not be read')")
+    wait_until(page, lambda: decisions(inbox, "before", 3) == [Label.REAL, None, None], "not decided")
+    page.unroute_all()
+    held = hold(page, second)
+    press(page, "ndent+")
+    release(page, held, status=503)
+    refused(page, 5)
+    assert page.input_value(".r-note") == ""
+    choose(page, 2)
+    press(page, "f")
+    wanted = [Label.REAL, None, Label.FALSE_ALARM]
+    wait_until(page, lambda: decisions(inbox, "before", 3) == wanted, "the note was a decision")
+    assert inbox.items("before")[0].note == ""
+
+
+def test_a_note_on_an_expired_item_is_dropped(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("expired", 3)
+    page = operator().open("/?device=expired")
+    first = number(page, 0)
+    expire(inbox, first)
+    page.keyboard.press("j")
+    held = hold(page, "**/parts/review/item/*")
+    press(page, "nrough fine")
+    release(page, held)
+    refused(page, 10)
+    page.wait_for_selector(f".r-panel[data-item='{first}']:has-text('is not there')")
+    choose(page, 2)
+    press(page, "u")
+    wait_until(page, lambda: decisions(inbox, "expired", 2) == [None, Label.UNSURE], "the note was decisions")
+
+
+def test_keys_for_another_list_are_dropped_if_it_cannot_be_read(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("other-list", 3)
+    page = operator().open("/?device=other-list")
+    held = hold(page, LIST)
+    press(page, "2jr")
+    release(page, held, status=503)
+    refused(page, 2)
+    choose(page, 2)
+    press(page, "f")
+    wanted = [None, None, Label.FALSE_ALARM]
+    wait_until(page, lambda: decisions(inbox, "other-list", 3) == wanted, "a key acted on the list before")
+
+
+def test_a_new_class_decides_the_item_it_was_typed_for(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("late-class", 3)
+    page = operator().open("/?device=late-class")
+    choose(page, 0)
+    page.keyboard.press("c")
+    page.wait_for_selector(".r-class-name:focus")
+    page.keyboard.type("burr")
+    held = hold(page, "**/api/v1/defect-classes", "POST")
+    page.keyboard.press("Enter")
+    wait_until(page, lambda: bool(held), "the class was not sent")
+    choose(page, 1)
+    release(page, held)
+    wait_until(page, lambda: inbox.items("late-class")[0].defect_class == "burr", "the first item has no class")
+    page.wait_for_selector(f".r-panel[data-item='{number(page, 1)}']")
+    press(page, "f")
+    wanted = [Label.REAL, Label.FALSE_ALARM, None]
+    wait_until(page, lambda: decisions(inbox, "late-class", 3) == wanted, "the class is on another item")
+
+
+@pytest.mark.parametrize("key", ["j", "r"])
+def test_late_rows_do_not_move_on_from_an_item_chosen_meanwhile(inbox: Inbox, operator: Any, key: str) -> None:
+    device_id = f"late-rows-{key}"
+    inbox.fill(device_id, PAGE_SIZE + 3)
+    page = operator().open(f"/?device={device_id}")
+    page.locator(".r-row").nth(PAGE_SIZE - 1).locator(".r-open").focus()
+    held = hold(page, LIST)
+    press(page, f"{key}u")
+    wait_until(page, lambda: bool(held), "no further rows were asked for")
+    choose(page, 2)
+    refused(page, 1, "The focus was moved meanwhile")
+    release(page, held)
+    wait_until(page, lambda: page.locator(".r-row").count() == PAGE_SIZE + 3, "the next rows are not shown")
+    assert page.locator(".r-chosen").get_attribute("data-item") == number(page, 2)
+    press(page, "f")
+    wanted: list[Label | None] = [None] * (PAGE_SIZE + 3)
+    wanted[2] = Label.FALSE_ALARM
+    if key == "r":
+        wanted[PAGE_SIZE - 1] = Label.REAL
+    wait_until(page, lambda: decisions(inbox, device_id, PAGE_SIZE + 3) == wanted, "another item was decided")
+
+
+@pytest.mark.parametrize("key", ["n", "r"])
+def test_a_search_that_is_typed_while_a_key_waits_is_no_command(inbox: Inbox, operator: Any, key: str) -> None:
+    device_id = f"searched-{key}"
+    inbox.fill(device_id, PAGE_SIZE + 3)
+    page = operator().open(f"/?device={device_id}")
+    page.locator(".r-row").nth(PAGE_SIZE - 1).locator(".r-open").focus()
+    held = hold(page, "**/parts/review/item/*" if key == "n" else LIST)
+    press(page, key)
+    wait_until(page, lambda: bool(held), "the key did not wait")
+    page.locator("[type=search]").click()
+    release(page, held)
+    if key == "n":
+        page.wait_for_selector(".r-panel .r-note")
+    else:
+        wait_until(page, lambda: page.locator(".r-row").count() == PAGE_SIZE + 3, "the next rows are not shown")
+    press(page, "fur")
+    wait_until(page, lambda: page.locator("[type=search]").input_value() == "fur", "the search lost the focus")
+    wanted: list[Label | None] = [None] * (PAGE_SIZE + 3)
+    if key == "r":
+        wanted[PAGE_SIZE - 1] = Label.REAL
+    wait_until(page, lambda: decisions(inbox, device_id, PAGE_SIZE + 3) == wanted, "the search was decisions")
+
+
+def test_the_focus_stays_with_its_item_and_goes_when_that_is_gone(inbox: Inbox, operator: Any) -> None:
+    inbox.fill("alike", 3)
+    page = operator().open("/?device=alike")
+    item = number(page, 1)
+    page.locator(".r-check").nth(1).click()
+    inbox.add(Judged(5000, device_id="alike", route=Route.ALARM))
+    press(page, "g")
+    wait_until(page, lambda: page.locator(".r-row").count() == 4, "the list was not read again")
+    wait_for(page, f"document.activeElement.closest('.r-row')?.dataset.item === '{item}'")
+    expire(inbox, item)
+    press(page, "g")
+    wait_until(page, lambda: page.locator(".r-row").count() == 3, "the expired item is still listed")
+    assert page.locator(".r-chosen").count() == 0
+    press(page, "r")
+    page.wait_for_selector(".r-toast:has-text('No item is chosen')")
+    assert decisions(inbox, "alike", 3) == [None, None, None]
 
 
 def test_a_decision_without_a_chosen_item_says_how_to_choose(inbox: Inbox, operator: Any) -> None:
