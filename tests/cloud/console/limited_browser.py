@@ -65,7 +65,7 @@ class LimitedBrowser:
             if not ended.wait(CLOSE_S):
                 is_over.set()
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(pid, signal.SIGKILL)  # Playwright gives it a group of its own
+                    os.killpg(os.getpgid(pid), signal.SIGKILL)  # its own group, with a script that may have started it
 
         watching = threading.Thread(target=watch, daemon=True)
         watching.start()
