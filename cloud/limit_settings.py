@@ -111,8 +111,8 @@ class LimitSettings(Settings):
         default=30,
         ge=1,
         title="Rejections of a device",
-        description="requests of a device a minute of which no sample is accepted, counted once for each MiB;"
-        " then the next ones must wait",
+        description="requests a minute of a device that may be rejected, each counted once for each MiB and by the "
+        "share of its samples that is rejected; then the next ones must wait",
     )
     watches_per_device: int = Field(
         default=4,

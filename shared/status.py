@@ -273,13 +273,16 @@ class LinkStatus(StatusModel):
     """State of the connection to the service.
 
     `since_s` is the time of the last change in seconds since the epoch. `error` is empty, or the reason why there is no
-    connection. Throughput and round trip are 0 while unknown.
+    connection. `pause_reason` says why the service asked the device to wait until `pause_until_s`; empty if it never
+    did. Throughput and round trip are 0 while unknown.
     """
 
     connected: bool = False
     address: str = ""
     since_s: float = 0.0
     error: str = ""
+    pause_reason: str = ""
+    pause_until_s: float = 0.0
     throughput_bytes_per_s: float = 0
     round_trip_ms: float = 0.0
 

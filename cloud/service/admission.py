@@ -17,6 +17,7 @@ from cloud.store.judging import Backlog
 BUSY_RETRY_MS = 200
 MIN_RETRY_MS, MAX_RETRY_MS = 500, 30_000
 MAX_BYTES_IN_WORK = 256 * 2**20
+UNFINISHED_BYTES = 4 * 2**20
 
 _Changes: TypeAlias = dict[str, tuple[int, int]]
 """Changes of the waiting samples and their decoded bytes, by device."""
@@ -83,12 +84,17 @@ class Admission:
         return self._backlog_refusal(device_id, Load(1, 0, 0))
 
     def arrived(self, device_id: str, sent_bytes: int) -> None:
-        """Count the bytes of a request that was read."""
+        """Count a request that was read; it also counts as rejected until it is excused."""
         self._sent.spend(device_id, sent_bytes)
+        self._rejections.spend(device_id, _weight(sent_bytes))
 
-    def rejected(self, device_id: str, sent_bytes: int) -> None:
-        """Count a request of which no sample was accepted: once, or once for each MiB."""
-        self._rejections.spend(device_id, max(1.0, sent_bytes / 2**20))
+    def did_not_arrive(self, device_id: str) -> None:
+        """Count a request whose arrival ended early; nobody knows how much of it was read."""
+        self._sent.spend(device_id, UNFINISHED_BYTES)
+
+    def excuse(self, device_id: str, sent_bytes: int, share: float = 1.0) -> None:
+        """Count a share of a request, in [0, 1], no longer as rejected."""
+        self._rejections.spend(device_id, -share * _weight(sent_bytes))
 
     def refusal(self, device_id: str, load: Load) -> Refusal | None:
         """Return why a request that arrived must wait, or None; an empty queue admits a request of any size."""
@@ -187,6 +193,11 @@ class Admission:
     def _wait(self, kind: str, what: str, waiting: int) -> Refusal:
         # By then about half of the queue is judged.
         return _pause(kind, what, 0.5 * waiting / max(self._judged_a_second, 1.0))
+
+
+def _weight(sent_bytes: int) -> float:
+    """Return how much a rejected request counts: once, or once for each MiB."""
+    return max(1.0, sent_bytes / 2**20)
 
 
 def _pause(kind: str, what: str, pause_s: float) -> Refusal:

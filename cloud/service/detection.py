@@ -145,33 +145,42 @@ class DetectionService:
         self._arriving[slot] = used
         try:
             data = await arrive(slot, context.read())
+        except asyncio.CancelledError:
+            self._admission.did_not_arrive(used.device_id)
+            raise
         finally:
             del self._arriving[slot]
         if data is None:
+            self._admission.did_not_arrive(used.device_id)
             await self._access.device_id(context)  # ends the call with the reason if that was lost
             return Refusal("slow", "The request arrives slowly, and others wait: try again.", SLOW_RETRY_MS)
-        if not isinstance(data, bytes):  # grpc.aio.EOF
+        if not isinstance(data, bytes):  # grpc.aio.EOF, also where the client ended the call
+            self._admission.did_not_arrive(used.device_id)
             return invalid("The call holds no SubmitRequest.")
         self._admission.arrived(used.device_id, len(data))
-        return await self._checked_and_stored(used.device_id, data)
+        try:
+            return await self._checked_and_stored(used.device_id, data)
+        except StorageError:
+            self._admission.excuse(used.device_id, len(data))
+            raise
 
     async def _checked_and_stored(self, device_id: str, data: bytes) -> bytes | Refusal:
         """Store the samples that pass the check; return the serialised results of all. Raises StorageError."""
         checked = await self._check.fields(device_id, data)
         if isinstance(checked, Refusal):
-            self._admission.rejected(device_id, len(data))
             return checked
         load = Load(len(checked.sample_ids), len(data), checked.decoded_bytes)
         if (refusal := self._admission.refusal(device_id, load)) is not None:
-            if refusal.code is grpc.StatusCode.INVALID_ARGUMENT:
-                self._admission.rejected(device_id, len(data))
+            self._admission.excuse(
+                device_id, len(data)
+            )  # the agent cannot know the backlog, nor what its samples decode to
             return refusal
         with self._admission.admit(device_id, load) as admitted:
             reasons = await self._check.payloads(data, checked)
-            if len(reasons) == load.samples:
-                self._admission.rejected(device_id, len(data))
             request = await self._check.packed(device_id, data, checked, reasons)
             known = await self._store_shielded(request, admitted) if request is not None else {}
+        refused = len(reasons) + sum(status is IngestStatus.FOREIGN for status in known.values())
+        self._admission.excuse(device_id, len(data), 1 - refused / max(load.samples, 1))
         if self._traces is not None and request is not None:
             self._traces.stored(request, known)
         self._metrics.payload_bytes.inc(checked.payload_bytes * admitted.stored.samples // max(load.samples, 1))

@@ -142,5 +142,5 @@ async def _set_groups(connection: AsyncConnection, by: str, name: str, groups: C
     for bundle in await current_bundles(connection):
         if bundle.name == name:
             await add_bundle_change(connection, BundleChange(name, bundle.bundle_id), at_s)
-    details = {"groups": sorted(set(groups)) if groups else None}  # None: all groups
+    details = {"groups": sorted(set(groups)) or "all"}
     await audit.record(connection, by, audit.AuditAction.BUNDLE_RELEASED, name, **details)

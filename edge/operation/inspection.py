@@ -40,6 +40,8 @@ def status_lines(status: ObservedStatus) -> Iterator[str]:
     agent = "running" if status.live else f"does not answer; this was its status {age_s:.0f} s ago"
     yield f"agent    {agent}, process {status.process_id}"
     yield f"link     {link_text(status) if status.link.connected else 'down: ' + status.link.error}"
+    if (left_s := status.link.pause_until_s - time.time()) > 0 and status.live:
+        yield f"waits    {left_s:.0f} s more, as the service asked: {status.link.pause_reason}"
     if status.group_settings.given():
         yield f"group    {status.group_settings.words()}"
     for name, source in status.sources.items():

@@ -189,7 +189,7 @@ class Delivery:
 
     def _busy(self, link: LinkState, details: str, pause_s: float) -> None:
         """Note that the service has no room now; the samples stay in the spool."""
-        link.succeeded()  # the service answered
+        link.paused(details, pause_s)
         if count := self._throttle.allow("busy"):
             log.info("service_busy", requests=count, details=details, pause_s=pause_s)
 

@@ -41,6 +41,11 @@ class LinkState:
             self.status = LinkStatus(connected=True, since_s=time.time())
         self.answered.set()
 
+    def paused(self, reason: str, pause_s: float) -> None:
+        """Note that the service answered, and asked to wait."""
+        self.succeeded()
+        self.status = self.status.model_copy(update={"pause_reason": reason, "pause_until_s": time.time() + pause_s})
+
     def failed(self, error: grpc.aio.AioRpcError) -> None:
         """Note a failed call."""
         code, details = error.code(), error.details() or ""

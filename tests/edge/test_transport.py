@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from edge.bundles.cache import BundleCache
 from edge.bundles.updater import Updater
 from edge.counters import Counters
+from edge.operation.inspection import ObservedStatus, status_lines
 from edge.operation.latency import LatencyHistogram
 from edge.settings import SpoolSettings, UplinkSettings
 from edge.spool import Spool
@@ -247,6 +248,13 @@ def test_an_agent_waits_as_long_as_a_busy_service_asks_and_stays_connected(tmp_p
                 assert link.status.connected
                 await asyncio.sleep(0.01)
         await end([running])
+        assert link.status.pause_reason
+        paused = link.status.model_copy(update={"pause_until_s": time.time() + 30})
+        facts = {"live": True, "device_id": "press-07", "process_id": 1, "written_at_s": time.time()}
+        assert f"waits    30 s more, as the service asked: {paused.pause_reason}" in list(
+            status_lines(ObservedStatus(link=paused, **facts))
+        )
+        assert not [line for line in status_lines(ObservedStatus(link=link.status, **facts)) if "more, as" in line]
         assert not [pause_s for pause_s in transport.pauses_s if 0.05 < pause_s < 0.39]  # others were sent already
         assert max(transport.pauses_s) >= 0.39
         spool.close()

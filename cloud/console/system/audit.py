@@ -64,8 +64,8 @@ async def read_audit(store: Store, query: AuditQuery) -> dict[str, Any]:
 
 
 def details_words(entry: AuditEntry) -> str:
-    """Return the details of an entry on one line; those without a value are left out."""
-    return _members({name: value for name, value in entry.details.items() if value is not None})
+    """Return the details of an entry on one line."""
+    return _members(entry.details)
 
 
 def _members(details: Mapping[str, Any]) -> str:
@@ -77,8 +77,8 @@ def _member(name: str, value: Any) -> str:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if is_number and name.endswith(("_at_s", "since_s", "until_s")):
         return f"{_spaced(name.removesuffix('_s'))} {moment(value)}"
-    if is_number and name.endswith("_s"):
-        return f"{_spaced(name.removesuffix('_s'))} {value:g} s"
+    if is_number and name.endswith("_s") and not name.endswith("_per_s"):
+        return f"{_spaced(name.removesuffix('_s'))} {_value(value)} s"
     return f"{_spaced(name)} {_value(value)}"
 
 
@@ -93,4 +93,7 @@ def _value(value: Any) -> str:
         return " ".join(map(_value, value)) or "none"
     if value is None or isinstance(value, bool):
         return {None: "none", True: "yes", False: "no"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    text = str(value)
+    return f'"{text}"' if set(text) & set(',()"') else text  # a text that people wrote must not look like details

@@ -84,25 +84,48 @@ async def test_a_large_rejected_request_counts_for_many(tmp_path, biopsies):
         assert codes == [Code.INVALID_ARGUMENT, Code.RESOURCE_EXHAUSTED]
 
 
-async def test_a_device_whose_requests_are_all_rejected_waits_and_others_do_not(tmp_path, biopsies):
-    limits = {"rejections_per_minute_per_device": 3}
+async def test_a_device_whose_requests_are_rejected_waits_and_others_do_not(tmp_path, biopsies):
+    limits = {"rejections_per_minute_per_device": 4}
     wrong = np.full_like(biopsies.normal[0], np.nan)
     async with running(settings_for(tmp_path, limits=limits), biopsies.key) as bounded:
         await bounded.service.registry.publish(biopsies.bundle)
         device, other = await bounded.device(), await bounded.device("press-08")
-        for _ in range(6):  # a sample that is accepted excuses the others of its request
-            results = await device.submit([message(wrong), message(biopsies.normal[0])])
-            assert [result.status for result in results] == [
-                detection_pb2.SUBMIT_STATUS_REJECTED,
-                detection_pb2.SUBMIT_STATUS_ACCEPTED,
-            ]
-        for _ in range(4):
-            assert (await device.submit([message(wrong)]))[0].status == detection_pb2.SUBMIT_STATUS_REJECTED
-        code, text, pause_ms = await refusal_of(device, biopsies.normal[0])
-        assert code is Code.RESOURCE_EXHAUSTED
-        assert "Over 3 requests of 'press-07' a minute were rejected" in text
-        assert 10_000 < pause_ms <= 20_000
+        for _ in range(8):  # accepted samples cost nothing
+            await device.submit([message(biopsies.normal[0])])
+        # A valid sample does not excuse the three others of its request.
+        tried, refused = await until_refused(device, [wrong, wrong, wrong, biopsies.normal[0]], tries=12)
+        assert 5 <= tried < 12
+        assert refused.code() is Code.RESOURCE_EXHAUSTED
+        assert "Over 4 requests of 'press-07' a minute were rejected" in refused.details()
         await other.submit([message(biopsies.normal[1])])
+
+
+async def test_requests_that_do_not_arrive_count_as_bytes(tmp_path, biopsies):
+    limits = {"burst_bytes_per_device": 2**20, "bytes_per_second_per_device": 2**18}
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key) as bounded:
+        await bounded.service.registry.publish(biopsies.bundle)
+        device = await bounded.device()
+        await device.submit([message(biopsies.normal[0])])
+        endless = device.channel().stream_unary("/vedette.v1.Detection/Submit")
+        call = endless()
+        await call.wait_for_connection()
+        await asyncio.sleep(0.5)
+        call.cancel()
+        code, text, _ = await refusal_of(device, biopsies.normal[0], tries=20)
+        assert code is Code.RESOURCE_EXHAUSTED
+        assert "bytes a second" in text
+
+
+async def test_a_request_that_decodes_to_too_much_is_not_held_against_the_device(tmp_path, biopsies):
+    limits = {"rejections_per_minute_per_device": 1, "decoded_bytes_per_request": 200}
+    async with running(settings_for(tmp_path, limits=limits), biopsies.key) as bounded:
+        await bounded.service.registry.publish(biopsies.bundle)
+        device = await bounded.device()
+        for _ in range(4):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await device.submit([message(values) for values in biopsies.normal[:4]])
+            assert "send fewer" in refused.value.details()
+        await device.submit([message(biopsies.normal[0])])
 
 
 async def test_requests_that_cannot_be_read_count_as_rejected(tmp_path, biopsies):
@@ -121,13 +144,18 @@ async def test_requests_that_cannot_be_read_count_as_rejected(tmp_path, biopsies
 
 async def refusal_of(device, values, tries: int = 1) -> tuple[Code, str, int]:
     """Code, text and pause in milliseconds with which a valid sample of the device is refused in so many tries."""
-    for _ in range(tries):
+    _, refused = await until_refused(device, [values], tries)
+    return refused.code(), refused.details(), int(dict(refused.trailing_metadata())["grpc-retry-pushback-ms"])
+
+
+async def until_refused(device, rows, tries: int) -> tuple[int, grpc.aio.AioRpcError]:
+    """Number of requests with these rows that were answered, and the refusal of the next one."""
+    for tried in range(tries):
         try:
-            await device.submit([message(values)])
+            await device.submit([message(values) for values in rows])
         except grpc.aio.AioRpcError as refused:
-            pause_ms = int(dict(refused.trailing_metadata())["grpc-retry-pushback-ms"])
-            return refused.code(), refused.details(), pause_ms
-    pytest.fail("no sample was refused")
+            return tried, refused
+    pytest.fail("no request was refused")
 
 
 async def test_calls_without_access_are_counted_before_the_store_is_read(limited, monkeypatch):
