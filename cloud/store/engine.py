@@ -19,12 +19,18 @@ from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.read_queue import DEVICE_READS, ReadLimits
 from cloud.store.segments import Segments
 from cloud.store.verdict_rows import NewVerdict, WrittenVerdicts
-from shared.errors import SettingsError
+from shared.errors import SettingsError, StorageError
 
 MAX_TOLD_BYTES = 96 * 1024
 CLAIM_S = 30.0  # from the last renewal of the claims of a process on waiting samples to their end
 Where: TypeAlias = StoreLocation | Path
 """Location of a store; a path alone is the data directory of a SQLite store."""
+
+
+def check_told(message: bytes) -> None:
+    """Raise StorageError for a message that is too large for `Store.tell`."""
+    if len(message) > MAX_TOLD_BYTES:
+        raise StorageError(f"A message of {len(message)} bytes was not sent: the limit is {MAX_TOLD_BYTES} bytes.")
 
 
 class Store(abc.ABC):
@@ -152,7 +158,7 @@ class Store(abc.ABC):
         """Hand a message to the callbacks of `call_on_message`, in this process and in all others on the store.
 
         It has at most MAX_TOLD_BYTES, and MUST NOT be in any table. It may be lost, such as while a process has no
-        connection; messages of one process MUST arrive in order. Raises StorageError.
+        connection; messages of one process MUST arrive in order. Raises StorageError, also for a larger message.
         """
 
     @abc.abstractmethod

@@ -4,7 +4,9 @@ import asyncio
 import base64
 import binascii
 import contextlib
+import math
 import os
+import re
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -12,16 +14,19 @@ import asyncpg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from cloud.store.engine import MAX_TOLD_BYTES
 from cloud.store.postgres.connecting import DATABASE_ERRORS, connect
 from shared.backoff import Backoff
 from shared.errors import VedetteError
 
 CHANNEL = "vedette_messages"
 PART_CHARACTERS = 7500  # PostgreSQL takes payloads of less than 8000 bytes
+MAX_PARTS = math.ceil(4 * math.ceil(MAX_TOLD_BYTES / 3) / PART_CHARACTERS)  # of the largest message, as base64
 MAX_INCOMPLETE = 64  # messages of which parts are missing
 CHECK_S = 8.0
 CANCEL_S = 1.0
 RETRY_MIN_S, RETRY_MAX_S = 0.1, 5.0
+_PART = re.compile(r"([0-9a-f]{16}) ([0-9]{1,4}) ([0-9]{1,4}) (.*)", re.ASCII | re.DOTALL)
 _SEND = text(f"SELECT pg_notify('{CHANNEL}', part) FROM unnest(CAST(:parts AS text[])) WITH ORDINALITY AS p (part, n)")
 
 
@@ -61,6 +66,7 @@ class Messages:
             with contextlib.suppress(VedetteError, OSError, *DATABASE_ERRORS):
                 connection = await connect(self._url)
                 try:
+                    self._incomplete.clear()  # the missing parts went to the lost connection
                     await connection.add_listener(CHANNEL, self._on_notification)
                     backoff.reset()
                     while True:
@@ -71,18 +77,27 @@ class Messages:
             await asyncio.sleep(backoff.next_s())
 
     def _on_notification(self, _: asyncpg.Connection, __: int, ___: str, payload: object) -> None:
-        """Keep one part; call the callbacks when all parts of its message are there."""
-        try:
-            key, number, count, data = str(payload).split(" ", 3)
-            parts = self._incomplete.setdefault(key, {})
-            parts[int(number)] = data
-            if len(parts) < int(count):
-                if len(self._incomplete) > MAX_INCOMPLETE:
-                    self._incomplete.popitem(last=False)
-                return
-            del self._incomplete[key]
-            message = base64.b64decode("".join(parts[place] for place in range(int(count))), validate=True)
-        except (ValueError, KeyError, binascii.Error):  # of another program
+        """Keep one part; call the callbacks when all parts of its message are there. Ignore what is no part."""
+        found = _PART.fullmatch(str(payload))
+        if found is None:
             return
-        for callback in self._callbacks:
-            callback(message)
+        key, number, count, data = found[1], int(found[2]), int(found[3]), found[4]
+        if not 0 <= number < count <= MAX_PARTS or len(data) > PART_CHARACTERS:
+            return
+        parts = self._incomplete.setdefault(key, {})
+        parts[number] = data
+        if len(parts) == count and max(parts) == count - 1:
+            del self._incomplete[key]
+            self._receive("".join(parts[place] for place in range(count)))
+        while len(self._incomplete) > MAX_INCOMPLETE:
+            self._incomplete.popitem(last=False)
+
+    def _receive(self, data: str) -> None:
+        """Call the callbacks with a whole message, given as base64."""
+        try:
+            message = base64.b64decode(data, validate=True)
+        except binascii.Error:  # of another program
+            return
+        if len(message) <= MAX_TOLD_BYTES:
+            for callback in self._callbacks:
+                callback(message)

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from cloud.store.copying import copy_rows
-from cloud.store.engine import Store
+from cloud.store.engine import Store, check_told
 from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.migrate import migrate
 from cloud.store.postgres.changes import CHANNEL, Changes
@@ -156,6 +156,7 @@ class PostgresStore(Store):
 
     async def tell(self, message: bytes) -> None:
         """Send `message` by NOTIFY."""
+        check_told(message)
         with self._storage_errors("written"):
             await self._messages.send(self._writer, message)
 

@@ -21,7 +21,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from cloud.store.engine import Store
+from cloud.store.engine import Store, check_told
 from cloud.store.inbox_request import Doubles, InboxRequest, Owners
 from cloud.store.read_queue import DEVICE_READS, Deadline, ReadLimits, ReadQueue
 from cloud.store.sqlite.checkpoints import Checkpoints
@@ -173,6 +173,7 @@ class SqliteStore(Store):
 
     async def tell(self, message: bytes) -> None:
         """Call the callbacks of this process: one service alone serves the file."""
+        check_told(message)
         for callback in self._callbacks:
             callback(message)
 

@@ -214,13 +214,18 @@ async def test_a_message_reaches_other_processes_also_after_a_lost_connection(st
         await told(store, b"second", arrived)
 
 
+async def test_a_message_beyond_the_limit_is_refused(store):
+    with pytest.raises(StorageError, match="bytes"):
+        await store.tell(bytes(MAX_TOLD_BYTES + 1))
+
+
 @only_postgresql
 async def test_notifications_of_other_programs_are_no_messages(store):
     arrived: list[bytes] = []
     store.call_on_message(arrived.append)
     await told(store, b"first", arrived)
     async with store.writing() as connection:
-        for payload in ("", "x", "k 0 1 !", "k a b c", "k 1 1 YQ==", "half 0 2 YQ=="):
+        for payload in ("", "x", "k 0 1 !", "k a b c", "k 1 1 YQ==", "half 0 2 YQ==", "00000000000000aa 0 1 !"):
             await connection.execute(select(func.pg_notify("vedette_messages", payload)))
     await store.tell(b"last")
     async with asyncio.timeout(20):
