@@ -236,7 +236,7 @@ class Agent:
         self.updater = updater
         newest = {pipeline.settings.id: pipeline.newest.get for pipeline in self.pipelines}
         self._live_views = live = LiveViews(
-            settings.live_view, newest, self.counters, permitted=settings.permits_live_views
+            settings.live_view, newest, self.counters, self.budget, permitted=settings.permits_live_views
         )
         reader = EventReader(
             settings.uplink, self.verdicts, self.counters, self.verdict_latency, updater.nudge, self._learn, live.ask

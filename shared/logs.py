@@ -33,6 +33,11 @@ class EventLog:
         """Log a problem that needs an operator."""
         self._write(logging.ERROR, event, fields)
 
+    def record(self, event: str, **fields: Any) -> None:
+        """Log an event at every level of the log: one that people rely on, such as who saw a sample."""
+        logger, extra = self._logger, {"fields": fields}
+        logger.handle(logger.makeRecord(logger.name, logging.INFO, "", 0, event, (), None, extra=extra))
+
     def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
         if self._logger.isEnabledFor(level):
             self._logger.log(level, event, extra={"fields": fields})

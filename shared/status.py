@@ -57,7 +57,7 @@ class AgentCounters(HeartbeatCounters):
     `samples_reduced` were sent as JPEG, as a crop or as a preview. `samples_dropped` left the spool undelivered;
     `samples_refused` will never be accepted by the service.
     `alarms_sent` and `alarms_dropped` count messages, which may each stand for many alarms. `live_views` are samples
-    that people asked for and saw.
+    that people asked for and the service took, `bytes_live_views` the size of all that were sent for this.
     """
 
     samples_accepted: int = 0
@@ -78,6 +78,7 @@ class AgentCounters(HeartbeatCounters):
     spools_set_aside: int = 0
     live_views: int = 0
     live_views_refused: int = 0
+    bytes_live_views: int = 0
 
 
 class MissReport(StatusModel):

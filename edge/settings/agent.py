@@ -206,8 +206,8 @@ class LiveViewSettings(Settings):
     allowed: bool = Field(
         default=True,
         title="Allowed",
-        description="true: operators and administrators may see the newest sample of a source; each view is logged; "
-        "never in mode edge_only",
+        description="true: operators and administrators may see the newest screened sample of a source; each view is "
+        "logged; never in mode edge_only",
     )
     max_per_minute: float = Field(
         default=60.0, gt=0, le=600, title="Rate", description="live views a minute over all sources"

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,14 @@ import pytest
 
 from edge.counters import Counters
 from edge.operation.latency import LatencyHistogram
+from edge.routing.budget import UploadBudget
 from edge.routing.newest_sample import newest_sample
 from edge.routing.router import ACCEPT, ALARM
 from edge.screener import load_screener
 from edge.settings import AgentSettings
 from edge.uplink.events import EventReader
 from edge.uplink.link import LinkState
-from edge.uplink.live_views import LiveViews
+from edge.uplink.live_views import ANSWER_S, LiveViews
 from edge.uplink.verdicts import VerdictStore
 from shared.bundle import Bundle
 from shared.live_views import NewestSample, shown_sample
@@ -51,10 +54,12 @@ def settings_for(folder: Path, **changes: Any) -> AgentSettings:
     return AgentSettings.model_validate({"state_dir": folder, **changes})
 
 
-def views(settings: AgentSettings, newest: NewestSample | None = ROW) -> tuple[LiveViews, Counters]:
-    counters = Counters()
-    made = LiveViews(settings.live_view, {"plant": lambda: newest}, counters, permitted=settings.permits_live_views)
-    return made, counters
+def views(
+    settings: AgentSettings, newest: NewestSample | None = ROW, clock: Callable[[], float] = time.monotonic
+) -> tuple[LiveViews, Counters]:
+    counters, sources = Counters(), {"plant": lambda: newest}
+    budget, permitted = UploadBudget(settings.router, clock), settings.permits_live_views
+    return LiveViews(settings.live_view, sources, counters, budget, permitted=permitted, clock=clock), counters
 
 
 def asked(source: str = "plant", number: int = 1) -> detection_pb2.LiveViewRequested:
@@ -103,7 +108,8 @@ def test_the_newest_sample_of_a_batch_is_kept_alone(
 
 async def test_a_person_gets_the_newest_sample_and_the_device_logs_who(tmp_path, caplog):
     live, counters = views(settings_for(tmp_path))
-    with caplog.at_level(logging.INFO, logger="vedette"):
+    with caplog.at_level(logging.ERROR, logger="vedette.live_view"):
+        caplog.handler.setLevel(logging.NOTSET)
         line = await answers(live, [asked()])
     (answer,) = line.answers
     assert answer.request_id == bytes([1] * 16)
@@ -141,10 +147,36 @@ async def test_views_beyond_the_devices_own_limit_are_refused(tmp_path):
     assert (counters.snapshot()["live_views"], counters.snapshot()["live_views_refused"]) == (1, 2)
 
 
-async def test_an_answer_that_nobody_takes_ends_nothing(tmp_path):
-    live, _ = views(settings_for(tmp_path))
+async def test_an_answer_that_nobody_takes_ends_nothing_and_counts_as_no_view(tmp_path, caplog):
+    live, counters = views(settings_for(tmp_path))
     line = await answers(live, [asked(number=1), asked(number=2)], fails=True)
     assert [answer.request_id[0] for answer in line.answers] == [1, 2]
+    assert (counters.snapshot()["live_views"], live.last_viewer) == (0, "")
+    logged = [record.fields for record in caplog.records if record.getMessage() == "live_view_not_delivered"]
+    assert [(fields["asked_by"], fields["code"]) for fields in logged] == [("ada", "NOT_FOUND")] * 2
+
+
+async def test_a_request_that_waited_too_long_is_not_answered(tmp_path):
+    now_s = 100.0
+    live, counters = views(settings_for(tmp_path), clock=lambda: now_s)
+    live.ask(asked(number=1))
+    now_s += ANSWER_S + 0.1
+    line = await answers(live, [asked(number=2)])
+    assert [answer.request_id[0] for answer in line.answers] == [2]
+    assert (counters.snapshot()["live_views"], counters.snapshot()["live_views_refused"]) == (1, 0)
+
+
+async def test_views_spend_the_upload_budget_and_are_refused_when_it_is_empty(tmp_path):
+    now_s = 100.0
+    limited = {"router": {"max_bytes_per_s": 10.0, "burst_s": 1.0}}
+    live, counters = views(settings_for(tmp_path, **limited), clock=lambda: now_s)
+    first = await answers(live, [asked(number=1), asked(number=2)])
+    assert [answer.HasField("sample") for answer in first.answers] == [True, False]
+    assert first.answers[1].refusal == fleet_pb2.LIVE_VIEW_REFUSAL_TOO_OFTEN
+    assert counters.snapshot()["bytes_live_views"] == first.answers[0].ByteSize()
+    now_s += 3600  # the debt is paid back
+    later = await answers(live, [asked(number=3)])
+    assert later.answers[0].HasField("sample")
 
 
 async def test_requests_come_between_events_and_do_not_move_the_cursor(tmp_path):

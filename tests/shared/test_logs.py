@@ -20,6 +20,14 @@ def test_logs_are_one_line_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(as_json)["text"] == 'two\nlines "quoted"'
 
 
+def test_a_record_is_written_at_every_level(capsys: pytest.CaptureFixture[str]) -> None:
+    configure("error")
+    EventLog("test").warning("unseen")
+    EventLog("test").record("happened", by="ada")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "level=info component=test event=happened by=ada" in line
+
+
 def test_a_throttle_holds_back_and_keeps_count() -> None:
     throttle = Throttle(0.1)
     assert throttle.allow("a") == 1
