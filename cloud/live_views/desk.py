@@ -14,13 +14,13 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from cloud.store import Store
-from cloud.store.live_views import note_live_view
+from cloud.store.live_views import check_enrolled, note_live_view
 from shared.errors import SampleRejected, VedetteError
 from shared.images import encode_jpeg
 from shared.live_views import REQUEST_ID_BYTES, ShownSample, shown_sample
 from vedette.v1 import fleet_pb2, live_view_pb2
 
-MAX_PENDING = 16
+MAX_PENDING, MAX_PENDING_OF_PERSON = 16, 3
 FOUND_S, ANSWER_S = 2.0, 6.0  # until a process has the device's stream, and until the device has answered
 BUSY_RETRY_S = 2.0
 MAX_SOURCE_CHARACTERS = 128
@@ -43,17 +43,17 @@ class LiveViewState(StrEnum):
 
 
 WORDS = {
-    LiveViewState.SHOWN: "This is the newest sample of the source.",
+    LiveViewState.SHOWN: "This is the newest screened sample of the source.",
     LiveViewState.NOT_CONNECTED: "The device is not connected now: nobody can ask it.",
     LiveViewState.OLD_AGENT: "The agent of this device is too old to show samples: update it.",
     LiveViewState.NO_ANSWER: "The device is connected, but has not answered within 6 s. Try again.",
     LiveViewState.NOT_PERMITTED: "Not permitted by the device: live_view.allowed is false in its edge.toml, or its "
     "mode is edge_only.",
-    LiveViewState.NO_SAMPLE: "The source has given no sample since the agent started.",
+    LiveViewState.NO_SAMPLE: "No sample of the source was screened since the agent started.",
     LiveViewState.UNKNOWN_SOURCE: "The device has no source of this name.",
-    LiveViewState.TOO_OFTEN: "The device shows no more samples in this minute (live_view.max_per_minute in its "
-    "edge.toml). Wait a few seconds.",
-    LiveViewState.NOT_SHOWABLE: "The newest sample is too large to be shown.",
+    LiveViewState.TOO_OFTEN: "The device shows no more samples for a while: live_view.max_per_minute in its "
+    "edge.toml, or its upload budget, is used up. Wait a few seconds.",
+    LiveViewState.NOT_SHOWABLE: "The newest screened sample is too large to be shown.",
     LiveViewState.REFUSED_ANSWER: "The answer of the device was refused, because it breaks a rule.",
 }
 _STATE_OF_REFUSAL = {
@@ -89,6 +89,7 @@ class LiveView:
 
 @dataclass(slots=True)
 class _Pending:
+    actor: str
     found: asyncio.Event = field(default_factory=asyncio.Event)
     answered: asyncio.Event = field(default_factory=asyncio.Event)
     state: LiveViewState = LiveViewState.NO_ANSWER
@@ -118,19 +119,23 @@ class LiveViewDesk:
         store.call_on_message(self._on_message)
 
     async def view(self, device_id: str, source_id: str, *, name: str, actor: str) -> LiveView:
-        """Ask a device for the newest sample of a source, and return it within ANSWER_S.
+        """Ask a device for the newest screened sample of a source, and wait ANSWER_S for it at most.
 
         `name` is shown to the device, `actor` in the audit log. Raises LiveViewLimitError, SettingsError for an unknown
         device, and StorageError if the entry of the audit log cannot be stored: nobody looks without one.
         """
         if len(self._pending) >= MAX_PENDING:
             raise LiveViewLimitError("Too many people look at devices at this moment: try again.", BUSY_RETRY_S)
-        for wait_s in (self._person_wait_s(actor), self._device_wait_s(device_id)):
-            if wait_s > 0:
-                raise LiveViewLimitError("Too many live views by this person or of this device.", wait_s)
-        request_id, pending = os.urandom(REQUEST_ID_BYTES), _Pending()
+        if sum(each.actor == actor for each in self._pending.values()) >= MAX_PENDING_OF_PERSON:
+            raise LiveViewLimitError("Too many live views of this person wait for a device: try again.", BUSY_RETRY_S)
+        if (wait_s := self._person_wait_s(actor)) > 0:
+            raise LiveViewLimitError("Too many live views by this person.", wait_s)
+        request_id, pending = os.urandom(REQUEST_ID_BYTES), _Pending(actor)
         self._pending[request_id] = pending
         try:
+            await check_enrolled(self._store, device_id)  # the limit remembers ids of known devices alone
+            if (wait_s := self._device_wait_s(device_id)) > 0:
+                raise LiveViewLimitError("Too many live views of this device.", wait_s)
             await note_live_view(self._store, device_id, source_id, actor, time.time())
             ask = live_view_pb2.LiveViewAsk(device_id=device_id, source_id=source_id, asked_by=name)
             message = live_view_pb2.LiveViewMessage(request_id=request_id, ask=ask)

@@ -33,7 +33,7 @@ class EventStream:
 
     def __init__(self, certificate: ClientCertificate, *, answers_live_views: bool = False) -> None:
         self.certificate, self.answers_live_views = certificate, answers_live_views
-        self._asked: deque[detection_pb2.LiveViewRequested] = deque(maxlen=MAX_ASKED)
+        self._asked: deque[tuple[float, detection_pb2.LiveViewRequested]] = deque(maxlen=MAX_ASKED)
         self.must_read = True
         self.must_check = False
         self._pending: deque[tuple[int, bytes]] = deque()
@@ -57,14 +57,18 @@ class EventStream:
         self.must_check = True
         self._woken.set()
 
-    def ask(self, request: detection_pb2.LiveViewRequested) -> None:
-        """Ask the device for a live view; the oldest of more than MAX_ASKED is dropped."""
-        self._asked.append(request)
+    def ask(self, request: detection_pb2.LiveViewRequested, until_s: float) -> None:
+        """Ask the device for a live view, unless it is later than `until_s` of the monotonic clock.
+
+        The oldest of more than MAX_ASKED is dropped.
+        """
+        self._asked.append((until_s, request))
         self._woken.set()
 
     def take_asked(self) -> list[detection_pb2.LiveViewRequested]:
-        """Return the requests for live views that the device has not got yet."""
-        asked = list(self._asked)
+        """Return the requests for live views that the device has not got yet, and that can still be answered."""
+        now_s = time.monotonic()
+        asked = [request for until_s, request in self._asked if until_s >= now_s]
         self._asked.clear()
         return asked
 

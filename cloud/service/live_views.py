@@ -80,21 +80,21 @@ class DeviceLiveViews:
         ask, now_s = message.ask, time.monotonic()
         while self._open and (len(self._open) >= MAX_OPEN or next(iter(self._open.values())).until_s < now_s):
             self._open.popitem(last=False)
-        self._open[message.request_id] = _OpenRequest(ask.device_id, now_s + OPEN_S)
-        progress = self._ask(message.request_id, ask)
+        opened = self._open[message.request_id] = _OpenRequest(ask.device_id, now_s + OPEN_S)
+        progress = self._ask(message.request_id, ask, opened.until_s)
         if progress:
             passed = live_view_pb2.LiveViewMessage(request_id=message.request_id, progress=progress)
             task = asyncio.get_running_loop().create_task(self._tell(passed))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
 
-    def _ask(self, request_id: bytes, ask: live_view_pb2.LiveViewAsk) -> live_view_pb2.LiveViewProgress:
+    def _ask(self, request_id: bytes, ask: live_view_pb2.LiveViewAsk, until_s: float) -> live_view_pb2.LiveViewProgress:
         """Put a request on the event streams of its device; return 0 if it has none here."""
         streams = self._notifier.streams_of(ask.device_id)
         able = [stream for stream in streams if stream.answers_live_views]
         request = detection_pb2.LiveViewRequested(request_id=request_id, source_id=ask.source_id, asked_by=ask.asked_by)
         for stream in able:
-            stream.ask(request)
+            stream.ask(request, until_s)
         if able:
             return live_view_pb2.LIVE_VIEW_PROGRESS_SENT
         return live_view_pb2.LIVE_VIEW_PROGRESS_OLD_AGENT if streams else live_view_pb2.LIVE_VIEW_PROGRESS_UNSPECIFIED

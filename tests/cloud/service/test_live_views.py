@@ -5,6 +5,7 @@ import base64
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import grpc
@@ -19,7 +20,7 @@ from cloud.service.roles import Role
 from cloud.store.audit import AuditFilter, audit_page
 from cloud.store.fleet import Place, set_place
 from cloud.user_roles import UserRole
-from shared.errors import StorageError
+from shared.errors import SettingsError, StorageError
 from shared.images import encode_jpeg
 from shared.live_views import NewestSample, live_sample
 from shared.modality import Modality
@@ -242,10 +243,18 @@ async def test_an_answer_counts_once_and_not_after_its_time(cloud, monkeypatch):
         assert (await desk.look()).json()["state"] == "shown"
         assert await noted(codes, 1) == [grpc.StatusCode.OK]
         assert await status_of(device.fleet.AnswerLiveView(shown)) is grpc.StatusCode.NOT_FOUND
-        monkeypatch.setattr("cloud.service.live_views.OPEN_S", -1.0)
-        monkeypatch.setattr(desk_module, "ANSWER_S", 1.0)
-        assert (await desk.look()).json()["state"] == "no answer"
-        assert (await noted(codes, 2))[1:] == [grpc.StatusCode.NOT_FOUND]
+    monkeypatch.setattr(desk_module, "ANSWER_S", 1.0)
+    async with signed_in(cloud) as desk, answering(device, None) as (requests, _):
+        await connected(cloud, "press-07")
+        looking = asyncio.create_task(desk.look())
+        async with asyncio.timeout(20):
+            while not requests:
+                await asyncio.sleep(0.01)
+        shown.request_id = requests[0].request_id
+        opened = cloud.service._devices._live_views._open
+        opened[shown.request_id] = replace(opened[shown.request_id], until_s=time.monotonic() - 1)
+        assert await status_of(device.fleet.AnswerLiveView(shown)) is grpc.StatusCode.NOT_FOUND
+        assert (await looking).json()["state"] == "no answer"
 
 
 def oversized(answer: fleet_pb2.AnswerLiveViewRequest) -> None:
@@ -312,9 +321,10 @@ async def test_looks_of_a_person_and_at_a_device_are_limited(tmp_path, biopsies,
         await cloud.device("press-08")
         async with signed_in(cloud) as desk, signed_in(cloud, name="bob") as other:
             assert [(await desk.look()).status_code for _ in range(3)] == [200, 200, 429]
-            refused = await desk.look("press-08")  # the person's limit
-            assert refused.status_code == 429
-            assert int(refused.headers["retry-after"]) > 1
+            for _ in range(2):
+                refused = await desk.look("press-08")  # the person's limit, which costs the device nothing
+                assert refused.status_code == 429
+                assert int(refused.headers["retry-after"]) > 1
             assert (await other.look()).status_code == 429  # the device's limit
             assert (await other.part("press-08")).status_code == 200
 
@@ -325,6 +335,35 @@ async def test_few_people_wait_at_once(cloud, monkeypatch, quick):
     async with signed_in(cloud) as desk:
         statuses = [answer.status_code for answer in await asyncio.gather(*(desk.look() for _ in range(4)))]
     assert sorted(statuses) == [200, 200, 429, 429]
+
+
+async def test_one_person_leaves_room_for_others(cloud, monkeypatch, quick):
+    monkeypatch.setattr(desk_module, "MAX_PENDING_OF_PERSON", 1)
+    await cloud.device()
+    async with signed_in(cloud) as desk, signed_in(cloud, name="bob") as other:
+        *own, others = await asyncio.gather(desk.look(), desk.look(), other.look())
+    assert sorted(answer.status_code for answer in own) == [200, 429]
+    assert others.status_code == 200
+
+
+async def test_only_known_devices_are_counted(tmp_path, biopsies):
+    counted: list[str] = []
+
+    def no_wait(_: str) -> float:
+        return 0.0
+
+    def count(device_id: str) -> float:
+        counted.append(device_id)
+        return 60.0
+
+    async with running(settings_for(tmp_path), biopsies.key) as cloud:
+        await cloud.device()
+        desk = desk_module.LiveViewDesk(cloud.service.store, person_wait_s=no_wait, device_wait_s=count)
+        with pytest.raises(SettingsError):
+            await desk.view("unknown" * 1000, "lab", name="ada", actor="account:ada")
+        with pytest.raises(desk_module.LiveViewLimitError):
+            await desk.view("press-07", "lab", name="ada", actor="account:ada")
+    assert counted == ["press-07"]
 
 
 async def test_nobody_looks_without_an_entry_in_the_audit_log(cloud, monkeypatch):

@@ -1,6 +1,7 @@
 """Event streams: new events are pushed, and the store is read for those of other processes only."""
 
 import asyncio
+import time
 from collections import Counter
 from dataclasses import replace
 
@@ -117,6 +118,15 @@ async def until(condition) -> None:
 def verdict_event(cursor: int, cells: int = 0) -> StoredEvent:
     verdict = Verdict(new_sample_id(), Decision.NORMAL, judged_at_s=1.0)
     return StoredEvent(cursor, replace(verdict, anomaly_map=np.zeros((1, cells), np.uint8)) if cells else verdict)
+
+
+def test_a_stream_drops_requests_for_live_views_that_are_too_old():
+    stream = EventStream(CERTIFICATE, answers_live_views=True)
+    now_s = time.monotonic()
+    for place, until_s in enumerate((now_s - 1, now_s + 60)):
+        stream.ask(detection_pb2.LiveViewRequested(request_id=bytes([place] * 16)), until_s)
+    assert [request.request_id[0] for request in stream.take_asked()] == [1]
+    assert stream.take_asked() == []
 
 
 def test_a_slow_stream_holds_few_events_and_reads_the_rest_from_the_store():

@@ -201,6 +201,13 @@ async def test_filters_and_pages_find_entries(store, tmp_path, add) -> None:
     assert [*first, *rest] == everything[::-1]
 
 
+async def test_an_entry_of_a_clock_that_was_set_back_hides_no_look(store) -> None:
+    now_s = time.time()
+    for at_s in (now_s, now_s + 50, now_s - 3600):
+        await note_live_view(store, "one", "lab", "account:ada", at_s)
+    assert len(await entries(store, action="device.viewed")) == 2  # the last is an hour before the first
+
+
 async def test_entries_cannot_be_changed_or_removed(store) -> None:
     await add_tokens(store, {"secret": "press-07"}, time.time() + 60)
     for statement in (update(audit_log).values(actor="nobody"), delete(audit_log)):
