@@ -60,7 +60,10 @@ class LiveViewReadings(BaseModel):
 
 
 class LiveViewSample(BaseModel):
-    """Newest sample of a source and its screening; either `picture` or `readings` is null."""
+    """Newest screened sample of a source; either `picture` or `readings` is null.
+
+    `route` does not say whether the sample is sent: the budget and the mode of the device decide, too.
+    """
 
     modality: Modality
     captured_at: str
@@ -93,7 +96,7 @@ def live_view_routes(desk: LiveViewDesk | None, shelf: BundleShelf) -> APIRouter
         **needs(Scope.DEVICES_VIEW, *WITH_BODY, 404, 409),
     )
     async def live_view(request: Request, device_id: str, body: LiveViewBody) -> dict[str, Any]:
-        """Ask a device for the newest sample of a source, within 6 s; logged on the device and in the audit log."""
+        """Ask a device for the newest screened sample of a source, and wait up to 6 s; logged on both sides."""
         if desk is None:
             raise Problem(409, "no-live-views", "This process has no live views: ask one with the role all or console.")
         caller = caller_of(request)

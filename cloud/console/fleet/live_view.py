@@ -19,11 +19,11 @@ from cloud.modalities import View
 from cloud.words import p_value_exact, p_value_words
 from shared.live_views import ShownSample
 
-ROUTE_WORDS = {
-    "accept": "accepted, stays on the device",
-    "forward": "sent to the cloud as suspicious",
-    "alarm": "an alarm, sent to the cloud",
-    "audit": "accepted, sent to the cloud as an audit",
+ROUTE_WORDS = {  # whether a sample is sent is another question: budget and mode decide, too
+    "accept": "not forwarded as suspicious",
+    "forward": "suspicious",
+    "alarm": "alarm",
+    "audit": "not suspicious, drawn at random for an audit",
 }
 
 
@@ -43,9 +43,15 @@ def live_view_html(view: LiveView, source_id: str, facts: BundleFacts | None) ->
         p_value_exact=p_value_exact(screening.p_value, screening.extrapolated),
         route=ROUTE_WORDS[screening.route],
         picture=base64.b64encode(view.picture).decode(),
-        plot=plot_view(_plot(sample, facts)) if view_of(sample.modality) is View.TRACES else None,
+        plot=_window_plot(sample, facts) if view_of(sample.modality) is View.TRACES else None,
         row=_row(sample, facts) if view_of(sample.modality) is View.TABLE else None,
     )
+
+
+def _window_plot(sample: ShownSample, facts: BundleFacts | None) -> dict[str, Any]:
+    """Return the plot of a window as JSON values; its axis counts all time points, also those that were left out."""
+    view = plot_view(_plot(sample, facts))
+    return view | {"ticks": [tick | {"row": tick["row"] * sample.every} for tick in view["ticks"]]}
 
 
 def _names(facts: BundleFacts | None) -> Sequence[str]:

@@ -2,6 +2,7 @@
 import { showTimes } from "./time.js";
 
 const EVERY_MS = 2000;
+const REFUSED_EVERY_MS = 10_000; // while the device shows no more samples
 const KEEP_MS = 60_000;
 const dialog = document.getElementById("live-view");
 let source = "";
@@ -34,15 +35,22 @@ async function look() {
   asking?.abort();
   const mine = (asking = new AbortController());
   const started_ms = performance.now();
+  let every_ms = EVERY_MS;
   find(".v-failed").hidden = true;
   if (!find(".v-live-view")) say("Asking the device …");
   try {
     const view = await fetchView(mine.signal);
     if (mine !== asking) return;
-    find(".v-live-shown").replaceChildren(view);
-    showTimes(view);
-    if (view.dataset.state !== "shown") stopKeeping();
-    say(view.dataset.state !== "shown" ? "" : keeps() ? "Asked every 2 s." : "Not renewed: look again, or keep looking.");
+    const waits = view.dataset.state === "too often";
+    if (waits) every_ms = REFUSED_EVERY_MS;
+    const keepsSample = waits && find(".v-live-view[data-state=shown]");
+    if (!keepsSample) {
+      find(".v-live-shown").replaceChildren(view);
+      showTimes(view);
+    }
+    if (view.dataset.state !== "shown" && !waits) stopKeeping();
+    if (waits) say(`${keepsSample ? view.textContent.trim() : ""} ${keeps() ? "Asked again every 10 s." : ""}`.trim());
+    else say(view.dataset.state !== "shown" ? "" : keeps() ? "Asked every 2 s." : "Not renewed: look again, or keep looking.");
   } catch (error) {
     if (mine !== asking) return;
     find(".v-failed").textContent = error.message;
@@ -50,7 +58,7 @@ async function look() {
     stopKeeping();
     say("");
   }
-  if (keeps()) timer = setTimeout(next, Math.max(0, EVERY_MS - (performance.now() - started_ms)));
+  if (keeps()) timer = setTimeout(next, Math.max(0, every_ms - (performance.now() - started_ms)));
 }
 
 function next() {

@@ -206,6 +206,25 @@ def test_keep_looking_ends_after_a_minute(served: ServedService, agent: Device, 
     page.close()
 
 
+def test_a_sample_stays_on_the_page_while_the_device_shows_no_more(
+    served: ServedService, agent: Device, operator: Person
+) -> None:
+    agent.terminate(20)
+    before = agent.status()["process_id"]
+    agent.settings["live_view"] = {"max_per_minute": 0.1}
+    agent.start()
+    agent.until(lambda: agent.status()["process_id"] != before and is_done(agent), timeout_s=60)
+    page = open_device(served, operator)
+    look(page, "door")
+    page.click("#live-view [data-look]")
+    page.wait_for_selector("#live-view .v-live-state:has-text('live_view.max_per_minute')")
+    page.check("#live-view [name=keep]")
+    page.wait_for_selector("#live-view .v-live-state:has-text('Asked again every 10 s')")
+    assert page.is_checked("#live-view [name=keep]")
+    assert page.locator("#live-view .v-live-picture").count() == 1
+    page.keyboard.press("Escape")
+
+
 def test_a_page_says_plainly_why_nothing_is_shown(served: ServedService, agent: Device, operator: Person) -> None:
     page = open_device(served, operator)
     agent.terminate(20)
