@@ -53,9 +53,8 @@ class AgentCounters(HeartbeatCounters):
 
     `samples_unscored` got no score from the graph and were forwarded as most suspicious. `samples_held` were suspicious
     but stayed on the device because of the budget or the mode; `samples_repeated` stayed as near copies of anomalous
-    ones, while those of normal ones are among `samples_accepted`.
-    `samples_reduced` were sent as JPEG, as a crop or as a preview. `samples_dropped` left the spool undelivered;
-    `samples_refused` will never be accepted by the service.
+    ones, while those of normal ones are among `samples_accepted`. `samples_reduced` were sent as JPEG, as a crop or as
+    a preview. `samples_dropped` left the spool undelivered; `samples_refused` will never be accepted by the service.
     `alarms_sent` and `alarms_dropped` count messages, which may each stand for many alarms. `live_views` are samples
     that people asked for and the service took, `bytes_live_views` the size of all that were sent for this.
     """
