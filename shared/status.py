@@ -256,10 +256,9 @@ class Heartbeat(StatusModel):
 
 
 class SpoolStatus(StatusModel):
-    """State of the spool.
+    """Samples and bytes of the spool on disk; `pending` samples wait in memory; `error` is that of the disk, or empty.
 
-    `samples` and `bytes` are on disk, `pending` samples wait in memory, `dropped` left undelivered since the state was
-    made. `error` is the disk error, or empty.
+    `dropped` samples left undelivered since the state was made.
     """
 
     samples: int = 0
@@ -270,11 +269,9 @@ class SpoolStatus(StatusModel):
 
 
 class LinkStatus(StatusModel):
-    """State of the connection to the service.
+    """State of the connection to the service since `since_s`, in seconds since the epoch; `error`: why there is none.
 
-    `since_s` is the time of the last change in seconds since the epoch. `error` is empty, or the reason why there is no
-    connection. `pause_reason` says why the service asked the device to wait until `pause_until_s`; empty if it never
-    did. Throughput and round trip are 0 while unknown.
+    The service asked to wait until `pause_until_s`, for `pause_reason`. Throughput, round trip: 0 while unknown.
     """
 
     connected: bool = False
