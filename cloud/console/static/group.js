@@ -14,6 +14,7 @@ let timer = 0;
 let asked = 0;
 
 const digits = (value) => (value >= 100 ? Math.round(value).toLocaleString("en") : String(Number(value.toPrecision(2))));
+const counted = (count, noun) => `${digits(count)} ${noun}${digits(count) === "1" ? "" : "s"}`;
 
 function bytes(value) {
   const place = Math.min(4, Math.max(0, Math.floor(Math.log10(Math.max(value, 1)) / 3)));
@@ -50,7 +51,8 @@ function showFigures() {
   }
   document.querySelector("[data-sentences]").textContent = forecast.sentences.join(" ");
   document.querySelector("[data-shows-days]").textContent =
-    `${digits(forecast.days)} days of ${forecast.devices} devices, ${forecast.audits} audits, ${forecast.reals} labelled reals, ${forecast.false_alarms} false alarms`;
+    `${counted(forecast.days, "day")} of ${counted(forecast.devices, "device")}, ${counted(forecast.audits, "audit")}, ` +
+    `${counted(forecast.reals, "labelled real")}, ${counted(forecast.false_alarms, "false alarm")}`;
 }
 
 // Figures while a slider moves: those of the curves.
