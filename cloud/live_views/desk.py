@@ -46,7 +46,7 @@ WORDS = {
     LiveViewState.SHOWN: "This is the newest screened sample of the source.",
     LiveViewState.NOT_CONNECTED: "The device is not connected now: nobody can ask it.",
     LiveViewState.OLD_AGENT: "The agent of this device is too old to show samples: update it.",
-    LiveViewState.NO_ANSWER: "The device is connected, but has not answered within 6 s. Try again.",
+    LiveViewState.NO_ANSWER: f"The device is connected, but has not answered within {ANSWER_S:g} s. Try again.",
     LiveViewState.NOT_PERMITTED: "Not permitted by the device: live_view.allowed is false in its edge.toml, or its "
     "mode is edge_only.",
     LiveViewState.NO_SAMPLE: "No sample of the source was screened since the agent started.",

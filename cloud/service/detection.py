@@ -33,6 +33,7 @@ from vedette.v1 import detection_pb2
 SLOW_RETRY_MS = 5000
 MAX_THROTTLED = 10_000  # devices and events whose log lines are counted
 CHECK_ARRIVALS_S = 1.0
+NOT_ITS_OWN = ("busy", "store", "backlog")  # reasons of refusals that no single device causes
 FOREIGN_REASON = "another device has sent a sample of this id"
 _LOG = EventLog("detection")
 _STATUS = {
@@ -100,7 +101,8 @@ class DetectionService:
         if isinstance(answer, Refusal):
             # Not inside _submit: gRPC keeps the exception, its traceback keeps the frames, and they keep the request.
             self._metrics.refused_requests.labels(answer.kind).inc()
-            if count := self._throttle.allow(f"refused {answer.kind} {used.device_id}"):
+            is_logged = answer.kind not in NOT_ITS_OWN
+            if is_logged and (count := self._throttle.allow(f"refused {answer.kind} {used.device_id}")):
                 _LOG.warning("requests_refused", device_id=used.device_id, requests=count, reason=answer.message)
             await refuse(context, answer.code, answer.message, retry_after_ms=answer.retry_after_ms)
         self._metrics.submit_seconds.observe(time.perf_counter() - started_s)
@@ -171,9 +173,8 @@ class DetectionService:
             return checked
         load = Load(len(checked.sample_ids), len(data), checked.decoded_bytes)
         if (refusal := self._admission.refusal(device_id, load)) is not None:
-            self._admission.excuse(
-                device_id, len(data)
-            )  # the agent cannot know the backlog, nor what its samples decode to
+            # The agent knows neither the backlog nor what its samples decode to.
+            self._admission.excuse(device_id, len(data))
             return refusal
         with self._admission.admit(device_id, load) as admitted:
             reasons = await self._check.payloads(data, checked)
